@@ -1,0 +1,1 @@
+"""BalsaDB: a vector database whose replicas are the same, to the byte."""
