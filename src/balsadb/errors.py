@@ -13,6 +13,7 @@ Each class fixes four facts that the layers above need, so that no layer guesses
     ├── InvalidInput                 bad request; names `field` and `rule`; nothing changed
     │   ├── MalformedBody            not JSON / msgpack, or not of the documented shape
     │   ├── LimitExceeded            over a named maximum
+    │   │   └── BodyTooLarge         a request body over its maximum; refused before it is read
     │   └── DamagedFile              a saved index that is truncated, corrupt or of another version
     ├── NotFound
     │   ├── CollectionNotFound
@@ -76,6 +77,12 @@ class LimitExceeded(InvalidInput):
     """A value over a named maximum (page, batch, body, ef, k, dimension ...)."""
 
     code = "limit_exceeded"
+
+
+class BodyTooLarge(LimitExceeded):
+    """A request body over its maximum; refused before it is read to the end."""
+
+    code = "body_too_large"
 
 
 class DamagedFile(InvalidInput):
