@@ -1,0 +1,68 @@
+"""Bounds and intervals of the driver; every queue of a node has its maximum here.
+
+Times are in ticks (50 ms unless configured otherwise), sizes in bytes.
+"""
+
+from dataclasses import dataclass
+
+from balsadb.types import ClusterId, DiskId, GroupId, NodeId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DriverOptions:
+    """Options of one driver. `seed` feeds election timeouts only; give each process its own."""
+
+    node: NodeId
+    cluster: ClusterId
+    disk: DiskId
+    seed: int
+    group: GroupId = GroupId(0)
+
+    # Raft. A leader sends heartbeats every `heartbeat_ticks`; a follower that hears nothing for
+    # `election_ticks` to twice that long asks for votes.
+    election_ticks: int = 10
+    heartbeat_ticks: int = 2
+    message_bytes_max: int = 1 << 20
+    inflight_max: int = 8
+    inflight_bytes_max: int = 8 << 20
+    uncommitted_bytes_max: int = 64 << 20
+    committed_bytes_max: int = 4 << 20
+
+    # Queues.
+    proposals_max: int = 4096
+    reads_max: int = 16384
+    apply_works_max: int = 2
+    """Pieces of apply work outstanding; more only adds latency to freezes."""
+    apply_bytes_max: int = 1 << 20
+    """Bytes of entries in one piece of apply work."""
+    apply_entries_max: int = 256
+    backlog_bytes_max: int = 64 << 20
+    """Committed entries waiting for the apply thread: over it appends are dropped (a follower)
+    and proposals refused (a leader)."""
+
+    # Reads: a read index that got no answer is asked for again, with a fresh id.
+    read_retry_ticks: int = 3
+
+    # Checkpoints.
+    checkpoint_log_bytes: int = 64 << 20
+    log_tail_bytes: int = 16 << 20
+    log_bytes_max: int = 512 << 20
+    checkpoints_kept: int = 2
+
+    # Snapshot transfer.
+    chunk_window: int = 4
+    chunk_retry_ticks: int = 10
+    fetch_attempts_max: int = 6
+    snapshot_silence_ticks: int = 60
+    """A leader that sees no request of a follower it offered a snapshot for so long offers anew."""
+    serve_max: int = 16
+    """Reads of checkpoints for peers that wait; more are dropped (the peer asks again)."""
+
+    # Linker.
+    link_tail_rows_min: int = 256
+    link_rows_limit: int = 256
+    link_idle_ticks: int = 2
+    """No proposal for so long counts as idle: then short tails are linked too."""
+
+    # A leader whose sync takes this long hands leadership over.
+    disk_stall_ticks: int = 40
