@@ -56,7 +56,7 @@ class BalsaError(Exception):
 
 
 class InvalidInput(BalsaError, ValueError):
-    """A request that breaks a rule. `field` is the path of the value, `rule` what it must satisfy."""
+    """A request that breaks a rule: `field` is the path of the value, `rule` what it must obey."""
 
     code = "invalid_input"
     deterministic = True
@@ -125,7 +125,7 @@ class CollectionReplaced(BalsaError):
 
 
 class SessionExpired(BalsaError):
-    """The session's results were evicted: whether the first attempt was applied is not known here."""
+    """The session's results were evicted: whether the first attempt was applied is not known."""
 
     code = "session_expired"
     deterministic = True
@@ -151,7 +151,9 @@ class NotLeader(Unavailable):
     code = "not_leader"
 
     def __init__(self, leader: int, message: str = "") -> None:
-        super().__init__(message or f"this node is not the leader (known leader: {leader or 'none'})")
+        super().__init__(
+            message or f"this node is not the leader (known leader: {leader or 'none'})"
+        )
         self.leader = leader
 
 

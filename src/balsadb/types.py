@@ -20,7 +20,7 @@ NodeId = NewType("NodeId", int)
 DiskId = NewType("DiskId", int)
 """Random 63-bit number written once into a data directory; tells an emptied disk from the old."""
 ClusterId = NewType("ClusterId", int)
-"""63-bit hash of the cluster's name and its first members; messages of another cluster are refused."""
+"""63-bit hash of the cluster's name and its first members; other clusters' messages are refused."""
 GroupId = NewType("GroupId", int)
 """A Raft group inside the cluster; always 0 today."""
 Term = NewType("Term", int)
