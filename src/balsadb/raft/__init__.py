@@ -1,0 +1,1 @@
+"""Agreeing on a log: Raft as a pure machine (chapter to follow)."""

@@ -1,0 +1,155 @@
+"""What Raft nodes say to each other: one envelope with a tagged body, and its bytes.
+
+Names follow the Raft paper where it has one. A body never repeats what the envelope holds.
+`cluster`, `group` and `source_disk` are 0 as the core makes them: the host stamps them when a
+message leaves and checks them when one arrives.
+
+The wire form is msgpack arrays: fields may only be added at the end, with a default.
+"""
+
+import msgspec
+
+from balsadb.errors import MalformedBody
+from balsadb.raft.members import SnapshotMeta
+from balsadb.types import ClusterId, DiskId, Entry, GroupId, LogIndex, NodeId, Term
+
+
+class AppendRequest(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=1):
+    """Leader -> follower: entries that follow (`previous_index`, `previous_term`), perhaps none.
+
+    `commit` is the leader's commit index; the follower believes it up to the last entry that this
+    message attests (Raft, figure 2, AppendEntries).
+    """
+
+    previous_index: LogIndex
+    previous_term: Term
+    commit: LogIndex
+    entries: list[Entry]
+
+
+class AppendResponse(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=2):
+    """Follower -> leader: what its durable log holds.
+
+    Accepted: the log equals the leader's up to `index`, durably. Rejected: `index` echoes the
+    request's `previous_index`, and (`hint_index`, `hint_term`) is the last position of the
+    follower's log where the two logs may still agree (the paper's faster back-off, section 5.3).
+    """
+
+    index: LogIndex
+    rejected: bool = False
+    hint_index: LogIndex = LogIndex(0)
+    hint_term: Term = Term(0)
+
+
+class Heartbeat(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=3):
+    """Leader -> follower: I still lead. `commit` never exceeds what this follower acknowledged.
+
+    `read_round` names the round of leadership confirmation that the answer will count for; 0 when
+    no read waits (Raft, section 8; Ongaro's thesis, section 6.4).
+    """
+
+    commit: LogIndex
+    read_round: int = 0
+
+
+class HeartbeatResponse(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=4):
+    """Follower -> leader: at this term I follow you. Echoes `read_round`."""
+
+    read_round: int = 0
+
+
+class VoteRequest(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=5):
+    """Candidate -> voter: its last entry. With `pre_vote` it only asks whether an election could
+    be won, and the envelope's term is the one it *would* use (thesis, section 9.6). `transfer`:
+    the old leader asked for this election, so the voters' loyalty to it does not count."""
+
+    last_index: LogIndex
+    last_term: Term
+    pre_vote: bool = False
+    transfer: bool = False
+
+
+class VoteResponse(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=6):
+    """Voter -> candidate. The term is the request's when granted, the voter's own if not."""
+
+    rejected: bool = False
+    pre_vote: bool = False
+
+
+class ReadIndexRequest(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=7):
+    """Follower -> leader: a log index that covers everything acknowledged before now, please.
+
+    The answer holds for every read of that node with an id up to `read_id`."""
+
+    read_id: int
+
+
+class ReadIndexResponse(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=8):
+    """Leader -> follower: reads up to `read_id` may be served once `index` is applied."""
+
+    read_id: int
+    index: LogIndex
+
+
+class SnapshotOffer(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=9):
+    """Leader -> follower: the log you need is gone; fetch this checkpoint instead.
+
+    The receiving host fetches and stages the checkpoint durably *before* it steps this message.
+    An offer is repeated until the follower catches up, so a duplicate is normal.
+    """
+
+    snapshot: SnapshotMeta
+
+
+class TransferLeader(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=10):
+    """Any node -> leader: please hand leadership to `node`."""
+
+    node: NodeId
+
+
+class TimeoutNow(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=11):
+    """Leader -> follower: campaign at once (thesis, section 3.10)."""
+
+
+Body = (
+    AppendRequest
+    | AppendResponse
+    | Heartbeat
+    | HeartbeatResponse
+    | VoteRequest
+    | VoteResponse
+    | ReadIndexRequest
+    | ReadIndexResponse
+    | SnapshotOffer
+    | TransferLeader
+    | TimeoutNow
+)
+
+
+class Message(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """The envelope. `term` is the sender's, except in pre-votes (see `VoteRequest`)."""
+
+    source: NodeId
+    target: NodeId
+    term: Term
+    body: Body
+    cluster: ClusterId = ClusterId(0)
+    group: GroupId = GroupId(0)
+    source_disk: DiskId = DiskId(0)
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Message)
+
+
+def encode(message: Message) -> bytes:
+    """The message as msgpack; entry data is copied once, into the result."""
+    return _encoder.encode(message)
+
+
+def decode(data: bytes | bytearray | memoryview) -> Message:
+    """The message in `data`; MalformedBody if it is not exactly one of ours."""
+    try:
+        return _decoder.decode(data)
+    except msgspec.DecodeError as error:
+        raise MalformedBody("message", f"is not a Raft message: {error}") from error
