@@ -1,0 +1,113 @@
+"""Incoming lanes: a plain ASGI application on the peer port.
+
+Each POST `/lane/<name>` is one lane from one peer; its body never ends while both live. A stream
+without the cluster's secret, of another cluster, or from a node that is not a member is refused
+with a 4xx that names the field, before a byte of it is read. Runs on the shell's event loop.
+"""
+
+import hmac
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+import msgspec
+
+from balsadb.cluster.wire import (
+    FRAME_BYTES_MAX,
+    HEADER_CLUSTER,
+    HEADER_NODE,
+    HEADER_SECRET,
+    FrameReader,
+)
+from balsadb.errors import LimitExceeded
+from balsadb.types import ClusterId, NodeId
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+OnFrame = Callable[[str, NodeId, bytes], None]
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """Why a stream is not accepted."""
+
+    status: int
+    field: str
+    rule: str
+
+
+class PeerApp:
+    """The ASGI application of the peer port.
+
+    `on_frame(lane, source, payload)` is called for each frame in order; `on_open(source)` and
+    `on_close(source)` when a stream of that node starts and ends.
+    """
+
+    def __init__(
+        self, cluster: ClusterId, secret: str, members: Callable[[], set[NodeId]], on_frame: OnFrame
+    ) -> None:
+        self._cluster = cluster
+        self._secret = secret.encode()
+        self._members = members
+        self._on_frame = on_frame
+        self.on_open: Callable[[NodeId], None] = lambda source: None
+        self.on_close: Callable[[NodeId], None] = lambda source: None
+        self.refused_count = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection's request (ASGI)."""
+        if scope["type"] != "http":
+            return
+        headers = {name.decode("latin-1"): value for name, value in scope["headers"]}
+        refusal = self._refusal(scope, headers)
+        if refusal is not None:
+            self.refused_count += 1
+            await _answer(send, refusal)
+            return
+        lane = str(scope["path"]).removeprefix("/lane/")
+        source = NodeId(int(headers[HEADER_NODE]))
+        self.on_open(source)
+        try:
+            await self._read(lane, source, receive)
+        except LimitExceeded as error:
+            await _answer(send, Refusal(413, error.field, error.rule))
+            return
+        finally:
+            self.on_close(source)
+        await _answer(send, None)
+
+    async def _read(self, lane: str, source: NodeId, receive: Receive) -> None:
+        reader = FrameReader(FRAME_BYTES_MAX[lane])
+        more = True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return
+            for payload in reader.feed(message.get("body", b"")):
+                self._on_frame(lane, source, payload)
+            more = bool(message.get("more_body", False))
+
+    def _refusal(self, scope: Scope, headers: dict[str, bytes]) -> Refusal | None:
+        secret = headers.get(HEADER_SECRET, b"")
+        if not hmac.compare_digest(secret, self._secret):
+            return Refusal(401, HEADER_SECRET, "must be the cluster's secret")
+        if headers.get(HEADER_CLUSTER, b"") != str(self._cluster).encode():
+            return Refusal(
+                403, HEADER_CLUSTER, "must be this cluster's id: another cluster sent it"
+            )
+        node = headers.get(HEADER_NODE, b"")
+        if not node.isdigit() or NodeId(int(node)) not in self._members():
+            return Refusal(403, HEADER_NODE, "must be a member of this cluster")
+        path = str(scope["path"])
+        if scope["method"] != "POST" or path.removeprefix("/lane/") not in FRAME_BYTES_MAX:
+            return Refusal(
+                404, "path", "must be POST /lane/ and one of " + ", ".join(FRAME_BYTES_MAX)
+            )
+        return None
+
+
+async def _answer(send: Send, refusal: Refusal | None) -> None:
+    status = 200 if refusal is None else refusal.status
+    body = b"{}" if refusal is None else msgspec.json.encode({"error": refusal})
+    headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,116 @@
+"""Are the replicas the same? Digests of every column, taken on each node right after one entry.
+
+A marker goes through the log. Each node freezes its columns when it applies the marker (cheap),
+and hashes the frozen chunks on a thread of its own (chunks that did not change since their last
+digest are not hashed again). Equal log index, equal bytes: promise 3.
+"""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from concurrent.futures import Future
+from functools import partial
+
+from balsadb.cluster.workers import Fatal, Worker
+from balsadb.columns import ColumnSet, FrozenColumn
+from balsadb.database import Database, LinkWork, Result
+from balsadb.database.commands import MarkerCommand, decode
+from balsadb.types import LogIndex
+
+MARKERS_KEPT = 16
+"""Digests of the last markers that a node remembers."""
+MARKER_BYTES_MAX = 64
+"""No other command is so short that decoding it twice matters."""
+
+Digests = dict[str, str]
+"""Column name -> hexadecimal digest."""
+
+
+class ReplicaDigests:
+    """The digests this node took, by the log index of the marker. Thread-safe."""
+
+    def __init__(self, fatal: Fatal) -> None:
+        self._worker = Worker("digest", fatal)
+        self._lock = threading.Lock()
+        self._taken: OrderedDict[LogIndex, Future[Digests]] = OrderedDict()
+
+    def start(self) -> None:
+        """Start the hashing thread."""
+        self._worker.start()
+
+    def stop(self) -> None:
+        """Stop it."""
+        self._worker.stop()
+
+    def at(self, index: LogIndex) -> Future[Digests]:
+        """The digests at the marker with that log index, now or once it is applied here."""
+        with self._lock:
+            future = self._taken.get(index)
+            if future is None:
+                future = self._taken[index] = Future()
+                while len(self._taken) > MARKERS_KEPT:
+                    self._taken.popitem(last=False)
+            return future
+
+    def take(self, index: LogIndex, columns: ColumnSet) -> None:
+        """Called on the apply thread right after the marker: freeze now, hash later."""
+        self._worker.submit(partial(self._hash, index, columns.freeze()))
+
+    def _hash(self, index: LogIndex, frozen: Sequence[FrozenColumn]) -> None:
+        digests: Digests = {}
+        for column in frozen:
+            digests[column.meta.name] = column.digest().hex()
+            column.release()
+        future = self.at(index)
+        if not future.done():
+            future.set_result(digests)
+
+
+class ObservedDatabase:
+    """The database as the driver sees it, with an eye on markers."""
+
+    def __init__(self, database: Database, digests: ReplicaDigests) -> None:
+        self.database = database
+        self._digests = digests
+
+    @property
+    def columns(self) -> ColumnSet:
+        """Everything it remembers."""
+        return self.database.columns
+
+    def apply(self, index: LogIndex, data: bytes, /) -> Result:
+        """Apply one command; after a marker, freeze for the digests."""
+        result = self.database.apply(index, data)
+        if len(data) <= MARKER_BYTES_MAX and isinstance(decode(data), MarkerCommand):
+            self._digests.take(index, self.database.columns)
+        return result
+
+    def link_work(self) -> LinkWork | None:
+        """The next thing to link."""
+        return self.database.link_work()
+
+    def plan(self, work: LinkWork, rows_limit: int, /) -> bytes | None:
+        """The encoded command that links at most `rows_limit` rows."""
+        return self.database.plan(work, rows_limit)
+
+
+def compare(index: LogIndex, nodes: dict[int, Digests | str]) -> dict[str, object]:
+    """The report of `GET /cluster/verify`: `nodes` maps each member to its digests, or to the
+    reason why it gave none."""
+    taken = {node: found for node, found in nodes.items() if not isinstance(found, str)}
+    names = sorted({name for digests in taken.values() for name in digests})
+    differing = [
+        name for name in names if len({digests.get(name) for digests in taken.values()}) > 1
+    ]
+    return {
+        "index": index,
+        "equal": not differing and len(taken) == len(nodes),
+        "columns": len(names),
+        "differing": differing,
+        "nodes": {
+            str(node): {"error": found}
+            if isinstance(found, str)
+            else {"columns": len(found), "digests": found}
+            for node, found in sorted(nodes.items())
+        },
+    }

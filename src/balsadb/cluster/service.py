@@ -1,0 +1,314 @@
+"""What a node does for its callers: writes through the log, linearizable reads, forwarding.
+
+Lives on the event loop of the REST server (or of the embedded engine) and talks to the shell's
+loop through futures. The rules:
+
+* a write is prepared (validated, encoded) by the leader, proposed, and answered once applied;
+* a read waits until this node has applied everything that was acknowledged anywhere before the
+  read came (`local=True` does not wait), then runs on the state as it is;
+* a request for the leader is handed on once, as the raw body that came in. What was surely not
+  sent is tried again until the time is up; what may have been sent never is.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from typing import Any, TypeVar, cast
+
+import msgspec
+
+from balsadb.cluster.effects import Answer, Committed, Failed
+from balsadb.cluster.performers import Applier
+from balsadb.cluster.replicas import Digests, ObservedDatabase, ReplicaDigests, compare
+from balsadb.cluster.rpc import KIND_DIGESTS, KIND_HTTP, RawRequest, RawResponse
+from balsadb.cluster.settings import NodeSettings
+from balsadb.cluster.shell import Shell
+from balsadb.cluster.workers import Pulse
+from balsadb.database import (
+    NO_SESSION,
+    Database,
+    Marker,
+    Request,
+    Result,
+    SessionKey,
+    UpsertPoints,
+)
+from balsadb.errors import (
+    BalsaError,
+    NotLeader,
+    NotReady,
+    OutcomeUnknown,
+    Overloaded,
+    QuorumLost,
+)
+from balsadb.types import LogIndex, NodeId
+
+T = TypeVar("T")
+
+TAIL_ROWS_MAX = 32_768
+"""Rows not linked yet; over it writes of vectors wait for the linker, then get 429."""
+PACE_WAIT_S = 5.0
+LEADER_POLL_S = 0.02
+READ_THREADS = 2
+
+_DIGESTS = msgspec.msgpack.Decoder(Digests)
+_INDEX = msgspec.msgpack.Decoder(int)
+
+
+class WriteResult(msgspec.Struct, frozen=True):
+    """`operation_id` is the log index of the write's last entry; `value` its result."""
+
+    operation_id: int
+    value: Any
+
+
+class ClusterService:
+    """One node's service; create it before the shell starts, `attach` it to the loop that will
+    call it."""
+
+    def __init__(self, settings: NodeSettings, peers: dict[NodeId, str], pulse: Pulse) -> None:
+        self._settings = settings
+        self._peers = peers
+        self._pulse = pulse
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._shell: Shell | None = None
+        self._applier: Applier | None = None
+        self._digests: ReplicaDigests | None = None
+        self._pool = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="read")
+        self._barrier: asyncio.Future[LogIndex] | None = None
+        self._stopping = False
+        self.on_forwarded: Callable[[RawRequest], Awaitable[RawResponse]] | None = None
+
+    def bind(self, shell: Shell, applier: Applier, digests: ReplicaDigests) -> None:
+        """Give it the node's parts."""
+        self._shell, self._applier, self._digests = shell, applier, digests
+
+    def attach(self, loop: asyncio.AbstractEventLoop) -> None:
+        """The loop whose coroutines will call this service."""
+        self._loop = loop
+
+    # --- what it knows ---
+
+    @property
+    def database(self) -> Database:
+        """The state machine now; a snapshot replaces it, so take it once per use."""
+        assert self._applier is not None
+        return cast("ObservedDatabase", self._applier.machine).database
+
+    @property
+    def shell(self) -> Shell:
+        """The running shell."""
+        assert self._shell is not None
+        return self._shell
+
+    def is_leader(self) -> bool:
+        """Whether this node believes to lead."""
+        return self.shell.driver.is_leader
+
+    def ready(self) -> tuple[bool, str]:
+        """Whether a leader is known and all that was committed at the start is applied."""
+        if self._stopping:
+            return False, "the node is shutting down"
+        if not self.shell.driver.is_ready:
+            return False, "no leader is known yet, or this node is still catching up"
+        return True, "all shards are ready"
+
+    def begin_stop(self) -> None:
+        """From now on `ready` is False."""
+        self._stopping = True
+
+    def close(self) -> None:
+        """Free the threads of heavy reads."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    # --- writes ---
+
+    async def write(
+        self, request: Request, *, wait: bool, timeout_s: float, session: SessionKey | None
+    ) -> WriteResult:
+        """Validate, propose, wait until applied. On the leader only (else `NotLeader`).
+
+        `wait=False` asks for commit only; this node answers after apply in both cases, which
+        keeps the promise and gives the result.
+        """
+        del wait
+        deadline = time.monotonic() + timeout_s
+        if not self.is_leader():
+            raise NotLeader(self.shell.driver.leader)
+        await self._pace(request, deadline)
+        # A filter is resolved, and names are looked up, on a state that holds all that was
+        # acknowledged before.
+        await self._wait_applied(timeout_s)
+        commands = self.database.prepare(request, session or NO_SESSION)
+        left_s = max(0.001, deadline - time.monotonic())
+        answer = await self._answer(self.shell.propose(commands, left_s), left_s, write=True)
+        assert isinstance(answer, Committed)
+        value: Any = None
+        operation = int(answer.index)
+        for result in answer.results:
+            found = cast("Result", result)
+            value = found.unwrap()
+            operation = int(found.log_index)
+        return WriteResult(operation, value)
+
+    async def _pace(self, request: Request, deadline: float) -> None:
+        if not isinstance(request, UpsertPoints):
+            return
+        until = min(deadline, time.monotonic() + PACE_WAIT_S)
+        while self.database.tail_rows > TAIL_ROWS_MAX:
+            if time.monotonic() >= until:
+                raise Overloaded(
+                    f"more than {TAIL_ROWS_MAX} vectors wait to be linked into the graph; "
+                    "send again in a second",
+                    retry_after_s=1,
+                )
+            await asyncio.sleep(LEADER_POLL_S)
+
+    async def _wait_applied(self, timeout_s: float) -> None:
+        """A new leader may not have applied what its predecessor acknowledged."""
+        if not self.shell.driver.is_caught_up:
+            await self._read_barrier(timeout_s)
+
+    # --- reads ---
+
+    async def read(
+        self,
+        function: Callable[[Database], T],
+        *,
+        local: bool,
+        timeout_s: float,
+        heavy: bool = False,
+    ) -> T:
+        """Run `function` on the state; `heavy` ones run on a thread, so that they do not hold up
+        the loop."""
+        if not local:
+            await self._read_barrier(timeout_s)
+        database = self.database
+        if heavy:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._pool, partial(function, database))
+        return function(database)
+
+    async def _read_barrier(self, timeout_s: float) -> None:
+        """Reads that come while a barrier waits to be asked for share it."""
+        barrier = self._barrier
+        if barrier is None:
+            barrier = self._barrier = asyncio.get_running_loop().create_future()
+            self.shell.read(self._close_barrier, timeout_s).add_done_callback(
+                partial(self._resolve, barrier)
+            )
+        try:
+            async with asyncio.timeout(timeout_s):
+                await asyncio.shield(barrier)
+        except TimeoutError:
+            raise QuorumLost(
+                f"no majority of the cluster confirmed this read within {timeout_s:g} s; "
+                "use consistency=local to read this node's state as it is"
+            ) from None
+
+    def _close_barrier(self) -> None:
+        # Called on the shell's loop right before the read index is asked for. A reader that still
+        # saw this barrier came before that moment and is covered; the next one makes its own.
+        self._barrier = None
+
+    def _resolve(self, barrier: "asyncio.Future[LogIndex]", answer: Future[Answer]) -> None:
+        assert self._loop is not None
+        self._loop.call_soon_threadsafe(self._settle, barrier, answer.result())
+
+    def _settle(self, barrier: "asyncio.Future[LogIndex]", answer: Answer) -> None:
+        if self._barrier is barrier:
+            self._barrier = None
+        if isinstance(answer, Failed):
+            barrier.set_exception(answer.error)
+            barrier.exception()  # mark as seen: its reader may have timed out
+        else:
+            barrier.set_result(answer.index)
+
+    # --- forwarding ---
+
+    async def forward(self, request: RawRequest, timeout_s: float) -> RawResponse:
+        """Run the request on the leader; waits for one to be known, within the time."""
+        deadline = time.monotonic() + timeout_s
+        payload = msgspec.msgpack.encode(request)
+        while True:
+            left_s = deadline - time.monotonic()
+            leader = self.shell.driver.leader
+            if left_s <= 0:
+                raise QuorumLost(
+                    f"no leader could be reached within {timeout_s:g} s: the cluster has lost its "
+                    "quorum, or an election is going on; the write was not sent"
+                )
+            if leader == self._settings.node:
+                return await self._run_here(request)
+            if leader:
+                try:
+                    call = self.shell.call(leader, KIND_HTTP, payload, left_s)
+                    found = await asyncio.wrap_future(call)
+                    return msgspec.msgpack.decode(found, type=RawResponse)
+                except NotLeader:
+                    pass  # surely not sent: wait for the connection or for the next leader
+            await asyncio.sleep(LEADER_POLL_S)
+
+    async def _run_here(self, request: RawRequest) -> RawResponse:
+        if self.on_forwarded is None:
+            raise NotReady("this node does not serve requests yet")
+        return await self.on_forwarded(request)
+
+    async def handle_call(self, kind: str, payload: bytes) -> bytes:
+        """Answer another node's call; runs on the shell's loop."""
+        if kind == KIND_DIGESTS:
+            assert self._digests is not None
+            index = LogIndex(_INDEX.decode(payload))
+            return msgspec.msgpack.encode(await asyncio.wrap_future(self._digests.at(index)))
+        if kind != KIND_HTTP or self._loop is None:
+            raise NotReady(f"this node does not answer calls of kind {kind!r} yet")
+        request = msgspec.msgpack.decode(payload, type=RawRequest)
+        future = asyncio.run_coroutine_threadsafe(self._run_here(request), self._loop)
+        return msgspec.msgpack.encode(await asyncio.wrap_future(future))
+
+    # --- figures ---
+
+    async def status(self) -> dict[str, Any]:
+        """This node's live figures (`GET /cluster`, key `balsadb`)."""
+        status = await asyncio.wrap_future(self.shell.status())
+        database = self.database
+        status["longest_lock_hold"] = self._pulse.status()
+        status["points"] = database.points_count
+        status["linked"] = database.linked_rows
+        status["tail"] = database.tail_rows
+        status["addresses"] = {str(node): address for node, address in self._peers.items()}
+        return status
+
+    async def verify(self, timeout_s: float) -> dict[str, Any]:
+        """Send a marker through the log and compare all members' digests at it (leader only)."""
+        marked = await self.write(Marker(), wait=True, timeout_s=timeout_s, session=None)
+        index = LogIndex(marked.operation_id)
+        question = msgspec.msgpack.encode(int(index))
+        asked = {
+            peer: asyncio.wrap_future(self.shell.call(peer, KIND_DIGESTS, question, timeout_s))
+            for peer in self._peers
+        }
+        assert self._digests is not None
+        nodes: dict[int, Digests | str] = {}
+        async with asyncio.timeout(timeout_s):
+            nodes[self._settings.node] = await asyncio.wrap_future(self._digests.at(index))
+        for peer, call in asked.items():
+            try:
+                nodes[peer] = _DIGESTS.decode(await call)
+            except BalsaError as error:
+                nodes[peer] = error.message
+        return cast("dict[str, Any]", compare(index, nodes))
+
+    async def _answer(self, future: Future[Answer], timeout_s: float, *, write: bool) -> Answer:
+        try:
+            async with asyncio.timeout(timeout_s + 1.0):
+                answer = await asyncio.wrap_future(future)
+        except TimeoutError:
+            raise (OutcomeUnknown if write else QuorumLost)(
+                f"no answer from the log within {timeout_s:g} s"
+            ) from None
+        if isinstance(answer, Failed):
+            raise answer.error
+        return answer

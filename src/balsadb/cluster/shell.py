@@ -1,0 +1,330 @@
+"""The thin body around the driver: one thread with an event loop, and the threads that perform
+what the driver asks for.
+
+Everything that decides is in `balsadb.cluster.driver`; this file only carries events in and
+effects out, so it holds no rule that a simulation would miss. The driver is touched on the shell's
+loop and nowhere else.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import socket
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import msgspec
+import uvicorn
+import uvloop
+
+from balsadb.cluster.driver import Driver
+from balsadb.cluster.effects import JOB_LANES, Answer, ApplyWork, Failed, Job, WalWork
+from balsadb.cluster.frames import decode_frame
+from balsadb.cluster.peer_app import PeerApp
+from balsadb.cluster.performers import Applier, JobRunner, perform_wal
+from balsadb.cluster.rpc import Calls, Handler
+from balsadb.cluster.settings import NodeSettings
+from balsadb.cluster.transport import Transport
+from balsadb.cluster.wire import FORWARD
+from balsadb.cluster.workers import Fatal, Worker
+from balsadb.errors import BalsaError, NotReady
+from balsadb.storage import Wal
+from balsadb.types import ClusterId, NodeId
+
+TRANSFER_WAIT_S = 1.0
+
+_log = logging.getLogger("balsadb.shell")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Body:
+    """What the shell drives: the parts of one node, recovered and ready to run."""
+
+    driver: Driver
+    wal: Wal
+    applier: Applier
+    jobs: JobRunner
+    cluster: ClusterId
+    peers: dict[NodeId, str]
+    """Node id -> peer address, without this node."""
+    peer_socket: socket.socket | None
+    """Bound already, so that a port in use is an error before anything runs."""
+
+
+class Shell:
+    """Runs a driver in real time. `start` once, `stop` once; the rest may be called from any
+    thread while it runs."""
+
+    def __init__(self, settings: NodeSettings, body: Body, handler: Handler, fatal: Fatal) -> None:
+        self.driver = body.driver
+        self._settings = settings
+        self._body = body
+        self._handler = handler
+        self._fatal = fatal
+        self._tokens: dict[int, Future[Answer]] = {}
+        self._numbers = itertools.count(1)
+        self._kicked = False
+        self._running = threading.Event()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._main, name="raft", daemon=True)
+        self._wal_worker = Worker("wal", fatal)
+        self._apply_worker = Worker("apply", fatal)
+        self._job_workers = {lane: Worker(f"job-{lane}", fatal) for lane in JOB_LANES}
+        self._loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+        self._stop_event = asyncio.Event()
+        self._transport: Transport | None = None
+        self._calls: Calls | None = None
+        self._peer_server: uvicorn.Server | None = None
+        self.malformed_frames = 0
+
+    # --- life ---
+
+    def start(self) -> None:
+        """Start all threads; returns when the loop runs (not when the node is ready)."""
+        for worker in self._workers():
+            worker.start()
+        self._thread.start()
+        self._running.wait()
+
+    def transfer_leadership(self) -> None:
+        """Hand leadership over if this node leads, waiting at most `TRANSFER_WAIT_S`."""
+        with contextlib.suppress(TimeoutError):
+            asyncio.run_coroutine_threadsafe(self._transfer(), self._loop).result(
+                TRANSFER_WAIT_S + 0.5
+            )
+
+    def stop(self) -> None:
+        """Stop all threads after what was queued is done; open tokens fail as not ready."""
+        self._loop.call_soon_threadsafe(self._stop_event.set)
+        self._thread.join(timeout=15.0)
+        for worker in self._workers():
+            worker.stop()
+
+    # --- events from other threads ---
+
+    def propose(self, data: Sequence[bytes], timeout_s: float) -> Future[Answer]:
+        """Put commands into the log; the answer is `Committed` or `Failed`."""
+        deadline = self._ticks(timeout_s)
+        return self._ask(lambda token: self.driver.propose(token, data, deadline_ticks=deadline))
+
+    def read(self, before: Callable[[], None], timeout_s: float) -> Future[Answer]:
+        """A linearizable barrier. `before` runs on the loop right before the read index is asked
+        for: whoever joined this barrier until then is covered by it."""
+        deadline = self._ticks(timeout_s)
+
+        def event(token: int) -> None:
+            before()
+            self.driver.read(token, deadline_ticks=deadline)
+
+        return self._ask(event)
+
+    def call(self, target: NodeId, kind: str, payload: bytes, timeout_s: float) -> Future[bytes]:
+        """Ask another node (see `balsadb.cluster.rpc`)."""
+        return asyncio.run_coroutine_threadsafe(
+            self._call(target, kind, payload, timeout_s), self._loop
+        )
+
+    def status(self) -> Future[dict[str, Any]]:
+        """The driver's figures and the depths of the queues."""
+        return asyncio.run_coroutine_threadsafe(self._status(), self._loop)
+
+    # --- the loop ---
+
+    def _workers(self) -> list[Worker]:
+        return [self._wal_worker, self._apply_worker, *self._job_workers.values()]
+
+    def _ticks(self, timeout_s: float) -> int:
+        return max(1, round(timeout_s * 1000 / self._settings.tick_ms))
+
+    def _main(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_until_complete(self._serve())
+        except BaseException as error:
+            self._fatal(error)
+        finally:
+            self._running.set()
+            self._loop.close()
+
+    async def _serve(self) -> None:
+        body, settings = self._body, self._settings
+        node = NodeId(settings.node)
+        self._transport = Transport(
+            node, body.cluster, settings.cluster_secret, body.peers, self._peer_down
+        )
+        self._calls = Calls(self._transport.send, self._handler)
+        async with asyncio.TaskGroup() as group:
+            if body.peer_socket is not None:
+                group.create_task(self._listen(body.peer_socket), name="peer-port")
+            ticker = group.create_task(self._ticks_forever(), name="ticker")
+            self._running.set()
+            await self._stop_event.wait()
+            self._stopping = True
+            ticker.cancel()
+            if self._peer_server is not None:
+                self._peer_server.should_exit = True
+            await self._transport.close()
+            for future in self._tokens.values():
+                future.set_result(Failed(NotReady("the node is shutting down")))
+            self._tokens.clear()
+
+    async def _listen(self, listening: socket.socket) -> None:
+        app = PeerApp(
+            self._body.cluster,
+            self._settings.cluster_secret,
+            lambda: set(self._body.peers),
+            self._on_frame,
+        )
+        assert self._transport is not None
+        app.on_open = self._transport.heard
+        app.on_close = self._transport.stream_closed
+        config = uvicorn.Config(
+            app,
+            http="httptools",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=1,
+        )
+        self._peer_server = uvicorn.Server(config)
+        await self._peer_server.serve(sockets=[listening])
+
+    async def _ticks_forever(self) -> None:
+        period_s = self._settings.tick_ms / 1000
+        due = self._loop.time() + period_s
+        while True:
+            await asyncio.sleep(max(0.0, due - self._loop.time()))
+            now = self._loop.time()
+            if now - due > 4 * period_s:
+                # This process stood still. Take in what arrived meanwhile before any timer fires,
+                # or a heartbeat that waits in a socket would be overruled by an election.
+                await asyncio.sleep(period_s)
+                now = self._loop.time()
+            # Lost ticks are not made up for: a late tick is one tick.
+            due = now + period_s
+            self.driver.tick()
+            self._kick()
+
+    def _kick(self) -> None:
+        if not self._kicked:
+            self._kicked = True
+            self._loop.call_soon(self._pump)
+
+    def _pump(self) -> None:
+        self._kicked = False
+        while effects := self.driver.take():
+            for send in effects.sends:
+                self._send(send.lane, send.target, send.data)
+            for work in effects.wal:
+                self._wal_worker.submit(partial(self._do_wal, work))
+            for work in effects.apply:
+                self._apply_worker.submit(partial(self._do_apply, work))
+            for job in effects.jobs:
+                self._job_workers[job.lane].submit(partial(self._do_job, job))
+            for token, answer in effects.answers:
+                future = self._tokens.pop(token, None)
+                if future is not None:
+                    future.set_result(answer)
+            if effects.fatal is not None:
+                self._fatal(effects.fatal)
+                return
+
+    def _send(self, lane: str, target: NodeId, data: bytes) -> None:
+        assert self._transport is not None
+        if not self._transport.send(lane, target, data):
+            self.driver.peer_unreachable(target)
+
+    def _ask(self, event: Callable[[int], None]) -> Future[Answer]:
+        future: Future[Answer] = Future()
+        try:
+            self._loop.call_soon_threadsafe(self._start, event, future)
+        except RuntimeError:
+            future.set_result(Failed(NotReady("the node is shut down")))
+        return future
+
+    def _start(self, event: Callable[[int], None], future: Future[Answer]) -> None:
+        if self._stopping:
+            future.set_result(Failed(NotReady("the node is shutting down")))
+            return
+        token = next(self._numbers)
+        self._tokens[token] = future
+        event(token)
+        self._kick()
+
+    def _on_frame(self, lane: str, source: NodeId, payload: bytes) -> None:
+        try:
+            if lane == FORWARD:
+                assert self._calls is not None
+                self._calls.receive(source, payload)
+                return
+            frame = decode_frame(payload)
+        except msgspec.MsgspecError as error:
+            self.malformed_frames += 1
+            _log.warning("dropped a malformed frame of node %d on lane %s: %s", source, lane, error)
+            return
+        self.driver.receive(frame)
+        self._kick()
+
+    def _peer_down(self, node: NodeId) -> None:
+        assert self._calls is not None
+        self._calls.peer_down(node)
+        self.driver.peer_down(node)
+        self._kick()
+
+    async def _transfer(self) -> None:
+        if not self.driver.transfer():
+            return
+        self._kick()
+        for _ in range(int(TRANSFER_WAIT_S / 0.01)):
+            if not self.driver.is_leader:
+                return
+            await asyncio.sleep(0.01)
+
+    async def _call(self, target: NodeId, kind: str, payload: bytes, timeout_s: float) -> bytes:
+        assert self._calls is not None
+        return await self._calls.call(target, kind, payload, timeout_s)
+
+    async def _status(self) -> dict[str, Any]:
+        status = self.driver.status()
+        transport = self._transport
+        status["queues"] = {
+            "wal": self._wal_worker.depth,
+            "apply": self._apply_worker.depth,
+            **{f"job_{lane}": worker.depth for lane, worker in self._job_workers.items()},
+            "waiting": len(self._tokens),
+        }
+        status["frames_dropped"] = 0 if transport is None else transport.dropped
+        status["frames_malformed"] = self.malformed_frames
+        return status
+
+    # --- bodies, each on the thread of its worker ---
+
+    def _report(self, event: Callable[[], None]) -> None:
+        def run() -> None:
+            event()
+            self._kick()
+
+        # The loop may be gone when a worker finishes its last work during a stop.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(run)
+
+    def _do_wal(self, work: WalWork) -> None:
+        perform_wal(self._body.wal, work)
+        self._report(partial(self.driver.wal_done, work.number))
+
+    def _do_apply(self, work: ApplyWork) -> None:
+        done = self._body.applier.perform(work)
+        self._report(partial(self.driver.apply_done, done))
+
+    def _do_job(self, job: Job) -> None:
+        result: Any
+        try:
+            result = self._body.jobs.perform(job)
+        except BalsaError as error:
+            result = error
+        self._report(partial(self.driver.job_done, job.job_id, result))

@@ -1,0 +1,221 @@
+"""Outgoing lanes: one streaming POST for each (peer, lane), opened when there is something to send.
+
+Raft tolerates loss, so a lane that is down or full drops frames and counts them; it never blocks
+the node and never grows without bound. What needs an answer (forwarded requests) has its own
+time-out above. Runs on the shell's event loop only.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+
+import httpx2
+
+from balsadb.cluster.wire import (
+    CONTROL,
+    FRAME_BYTES_MAX,
+    HEADER_CLUSTER,
+    HEADER_NODE,
+    HEADER_SECRET,
+    LANES,
+    frame,
+)
+from balsadb.types import ClusterId, NodeId
+
+QUEUE_BYTES_MAX = 64 << 20
+QUEUE_FRAMES_MAX = 8192
+WRITE_BYTES = 256 << 10
+"""Small frames are joined up to this size into one write."""
+BACKOFF_FIRST_S = 0.05
+BACKOFF_MAX_S = 0.5
+CONNECT_TIMEOUT_S = 2.0
+WRITE_TIMEOUT_S = 10.0
+
+
+class Lane:
+    """The queue and the connection of one (peer, lane)."""
+
+    def __init__(self, name: str, url: str, client: httpx2.AsyncClient) -> None:
+        self.name = name
+        self.url = f"{url}/lane/{name}"
+        self.dropped = 0
+        self._client = client
+        self._queue: deque[bytes] = deque()
+        self._queued_bytes = 0
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._closing = False
+        self._blocked_until = 0.0
+        self._backoff_s = BACKOFF_FIRST_S
+
+    def send(self, payload: bytes, on_failure: Callable[[bool], None]) -> bool:
+        """Queue one frame; False when it was dropped (lane down, or its queue full)."""
+        loop = asyncio.get_running_loop()
+        full = (
+            self._queued_bytes + len(payload) > QUEUE_BYTES_MAX
+            or len(self._queue) >= QUEUE_FRAMES_MAX
+            or len(payload) > FRAME_BYTES_MAX[self.name]
+        )
+        if full or (self._task is None and loop.time() < self._blocked_until):
+            self.dropped += 1
+            return False
+        self._queue.append(frame(payload))
+        self._queued_bytes += len(payload) + 4
+        self._wake.set()
+        if self._task is None:
+            self._closing = False
+            self._task = loop.create_task(self._run(on_failure), name=f"lane-{self.url}")
+        return True
+
+    def reset_backoff(self) -> None:
+        """The peer was heard: try again at once."""
+        self._blocked_until = 0.0
+        self._backoff_s = BACKOFF_FIRST_S
+
+    def abort(self) -> None:
+        """Forget the connection and what was queued (the peer's process is gone)."""
+        if self._task is not None:
+            self._task.cancel()
+
+    async def close(self) -> None:
+        """Send what is queued, end the stream, wait a little for the peer to take it."""
+        self._closing = True
+        self._wake.set()
+        if self._task is not None:
+            await asyncio.wait([self._task], timeout=0.5)
+            if self._task is not None:
+                self._task.cancel()
+
+    async def _run(self, on_failure: Callable[[bool], None]) -> None:
+        refused = False
+        try:
+            await self._client.post(self.url, content=self._body())
+        except httpx2.ConnectError:
+            refused = True
+        except httpx2.HTTPError:
+            refused = False
+        finally:
+            self._task = None
+            self.dropped += len(self._queue)
+            self._queue.clear()
+            self._queued_bytes = 0
+            self._blocked_until = asyncio.get_running_loop().time() + self._backoff_s
+            self._backoff_s = min(2 * self._backoff_s, BACKOFF_MAX_S)
+        if not self._closing:
+            on_failure(refused)
+
+    async def _body(self) -> AsyncIterator[bytes]:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._queue:
+                yield self._take()
+            if self._closing:
+                return
+
+    def _take(self) -> bytes:
+        first = self._queue.popleft()
+        parts, size = [first], len(first)
+        while self._queue and size + len(self._queue[0]) <= WRITE_BYTES:
+            part = self._queue.popleft()
+            parts.append(part)
+            size += len(part)
+        self._queued_bytes -= size
+        return first if len(parts) == 1 else b"".join(parts)
+
+
+class Transport:
+    """All outgoing lanes of a node.
+
+    `on_down(node)` is called when a connection to the peer is *refused*: its process is gone (as
+    opposed to silent, which only time can tell).
+    """
+
+    def __init__(
+        self,
+        node: NodeId,
+        cluster: ClusterId,
+        secret: str,
+        addresses: dict[NodeId, str],
+        on_down: Callable[[NodeId], None],
+    ) -> None:
+        headers = {
+            HEADER_CLUSTER: str(cluster),
+            HEADER_NODE: str(node),
+            HEADER_SECRET: secret,
+            "content-type": "application/octet-stream",
+        }
+        timeout = httpx2.Timeout(
+            None, connect=CONNECT_TIMEOUT_S, write=WRITE_TIMEOUT_S, pool=CONNECT_TIMEOUT_S
+        )
+        limits = httpx2.Limits(max_connections=len(LANES) + 1, max_keepalive_connections=0)
+        self._on_down = on_down
+        self._addresses = addresses
+        # Plain HTTP between nodes today: verify=False only skips loading certificates at start.
+        self._clients = {
+            peer: httpx2.AsyncClient(
+                headers=headers, timeout=timeout, limits=limits, trust_env=False, verify=False
+            )
+            for peer in addresses
+        }
+        self._lanes = {
+            (peer, name): Lane(name, f"http://{address}", self._clients[peer])
+            for peer, address in addresses.items()
+            for name in LANES
+        }
+        self._probes: dict[NodeId, asyncio.Task[None]] = {}
+
+    @property
+    def dropped(self) -> int:
+        """Frames dropped since start, all lanes."""
+        return sum(lane.dropped for lane in self._lanes.values())
+
+    def send(self, lane: str, target: NodeId, payload: bytes) -> bool:
+        """Queue `payload` as one frame; False when it was dropped."""
+        found = self._lanes.get((target, lane))
+        if found is None:
+            return False
+        return found.send(payload, lambda refused: self._failed(target, refused))
+
+    def heard(self, source: NodeId) -> None:
+        """A stream from `source` opened: its process lives, so try our lanes to it at once."""
+        for name in LANES:
+            lane = self._lanes.get((source, name))
+            if lane is not None:
+                lane.reset_backoff()
+
+    def stream_closed(self, source: NodeId) -> None:
+        """A stream from `source` ended: ask its port whether the process is still there."""
+        if source in self._addresses and source not in self._probes:
+            task = asyncio.get_running_loop().create_task(self._probe(source), name="probe")
+            self._probes[source] = task
+
+    async def close(self) -> None:
+        """End all streams."""
+        for task in self._probes.values():
+            task.cancel()
+        await asyncio.gather(*(lane.close() for lane in self._lanes.values()))
+        for client in self._clients.values():
+            await client.aclose()
+
+    def _failed(self, peer: NodeId, refused: bool) -> None:
+        if refused:
+            self._on_down(peer)
+        else:
+            self.stream_closed(peer)
+
+    async def _probe(self, peer: NodeId) -> None:
+        host, _, port = self._addresses[peer].rpartition(":")
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                _, writer = await asyncio.open_connection(host, int(port))
+            writer.close()
+        except ConnectionRefusedError:
+            for name in LANES:
+                self._lanes[peer, name].abort()
+            self._on_down(peer)
+        except OSError:
+            # Unreachable or silent (TimeoutError is an OSError): only the election timer can tell.
+            self._lanes[peer, CONTROL].reset_backoff()
+        finally:
+            self._probes.pop(peer, None)

@@ -1,0 +1,218 @@
+"""Lanes over real sockets: what is sent arrives in order, what must be refused is, and a peer
+that is gone is noticed."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import httpx2
+import pytest
+import uvicorn
+
+from balsadb.cluster.peer_app import PeerApp
+from balsadb.cluster.rpc import Calls
+from balsadb.cluster.transport import Transport
+from balsadb.cluster.wire import (
+    APPEND,
+    CONTROL,
+    FORWARD,
+    FRAME_BYTES_MAX,
+    HEADER_CLUSTER,
+    HEADER_NODE,
+    HEADER_SECRET,
+    FrameReader,
+    frame,
+)
+from balsadb.errors import LimitExceeded, NotLeader, OutcomeUnknown
+from balsadb.types import ClusterId, NodeId
+
+CLUSTER = ClusterId(77)
+ONE, TWO = NodeId(1), NodeId(2)
+
+
+def bound() -> tuple[socket.socket, str]:
+    listening = socket.socket()
+    listening.bind(("127.0.0.1", 0))
+    return listening, f"127.0.0.1:{listening.getsockname()[1]}"
+
+
+@asynccontextmanager
+async def serving(app: PeerApp, listening: socket.socket) -> AsyncIterator[None]:
+    config = uvicorn.Config(
+        app, lifespan="off", log_config=None, access_log=False, timeout_graceful_shutdown=1
+    )
+    server = uvicorn.Server(config)
+    task = asyncio.create_task(server.serve(sockets=[listening]))
+    while not server.started:
+        await asyncio.sleep(0.005)
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        await task
+
+
+async def until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not true():
+            await asyncio.sleep(0.005)
+
+
+def app_of(frames: list[tuple[str, NodeId, bytes]], secret: str = "s") -> PeerApp:
+    return PeerApp(
+        CLUSTER, secret, lambda: {ONE}, lambda lane, node, data: frames.append((lane, node, data))
+    )
+
+
+def transport_to(address: str, down: list[NodeId], secret: str = "s") -> Transport:
+    return Transport(ONE, CLUSTER, secret, {TWO: address}, down.append)
+
+
+@pytest.mark.parametrize("cut", [1, 3, 4, 5, 7, 1000])
+def test_frames_survive_any_cut_of_the_stream(cut: int) -> None:
+    """The reader gives the same frames however the network cuts the bytes."""
+    payloads = [b"", b"a", b"bc" * 300, b"d" * 5]
+    stream = b"".join(frame(payload) for payload in payloads)
+    reader = FrameReader(1000)
+    found: list[bytes] = []
+    for start in range(0, len(stream), cut):
+        found += reader.feed(stream[start : start + cut])
+    assert found == payloads
+
+
+def test_a_frame_over_the_maximum_is_refused_before_it_is_read() -> None:
+    """The length alone is enough."""
+    with pytest.raises(LimitExceeded, match="at most 10 bytes, got 11"):
+        FrameReader(10).feed(frame(b"x" * 11)[:4])
+
+
+def test_frames_arrive_in_order_on_each_lane() -> None:
+    """Small and large frames on two lanes."""
+
+    async def run() -> None:
+        frames: list[tuple[str, NodeId, bytes]] = []
+        listening, address = bound()
+        async with serving(app_of(frames), listening):
+            transport = transport_to(address, [])
+            sent = [str(i).encode() * (1 + 5000 * (i % 7 == 0)) for i in range(300)]
+            for i, payload in enumerate(sent):
+                assert transport.send(CONTROL if i % 2 else APPEND, TWO, payload)
+            await until(lambda: len(frames) == 300)
+            await transport.close()
+        for lane in (CONTROL, APPEND):
+            expected = [p for i, p in enumerate(sent) if (lane == CONTROL) == bool(i % 2)]
+            assert [p for name, _, p in frames if name == lane] == expected
+        assert {node for _, node, _ in frames} == {ONE}
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("header", "value", "status", "field"),
+    [
+        (HEADER_SECRET, "wrong", 401, HEADER_SECRET),
+        (HEADER_CLUSTER, "78", 403, HEADER_CLUSTER),
+        (HEADER_NODE, "3", 403, HEADER_NODE),
+        (HEADER_NODE, "x", 403, HEADER_NODE),
+    ],
+)
+def test_a_stranger_is_refused_by_field_and_rule(
+    header: str, value: str, status: int, field: str
+) -> None:
+    """Nothing of the body reaches the node."""
+
+    async def run() -> None:
+        frames: list[tuple[str, NodeId, bytes]] = []
+        listening, address = bound()
+        app = app_of(frames)
+        headers = {HEADER_SECRET: "s", HEADER_CLUSTER: "77", HEADER_NODE: "1"} | {header: value}
+        async with serving(app, listening), httpx2.AsyncClient() as client:
+            url = f"http://{address}/lane/control"
+            response = await client.post(url, content=frame(b"x"), headers=headers)
+            other = await client.post(f"http://{address}/lane/nothing", content=b"")
+        assert response.status_code == status
+        assert response.json()["error"]["field"] == field
+        assert other.status_code == 401
+        assert (frames, app.refused_count) == ([], 2)
+
+    asyncio.run(run())
+
+
+def test_an_oversized_frame_closes_the_lane_with_413() -> None:
+    """A length over the lane's maximum is answered, not buffered."""
+
+    async def run() -> None:
+        frames: list[tuple[str, NodeId, bytes]] = []
+        listening, address = bound()
+        headers = {HEADER_SECRET: "s", HEADER_CLUSTER: "77", HEADER_NODE: "1"}
+        length = (FRAME_BYTES_MAX[CONTROL] + 1).to_bytes(4, "little")
+        async with serving(app_of(frames), listening), httpx2.AsyncClient() as client:
+            url = f"http://{address}/lane/control"
+            response = await client.post(url, content=length, headers=headers)
+        assert response.status_code == 413
+        assert frames == []
+
+    asyncio.run(run())
+
+
+def test_a_peer_whose_process_is_gone_is_reported_down() -> None:
+    """The stream from it ends, a reconnect is refused: down, without waiting for a timer."""
+
+    async def run() -> None:
+        down: list[NodeId] = []
+        listening, address = bound()
+        async with serving(app_of([]), listening):
+            transport = transport_to(address, down)
+            assert transport.send(CONTROL, TWO, b"x")
+            await asyncio.sleep(0.05)
+            assert down == []
+        transport.stream_closed(TWO)
+        await until(lambda: down == [TWO])
+        await transport.close()
+
+    asyncio.run(run())
+
+
+def test_a_call_is_answered_refused_or_unknown() -> None:
+    """Answered by the peer; surely not sent when the lane is down; unknown when no answer came."""
+
+    async def run() -> None:
+        calls: dict[NodeId, Calls] = {}
+        stuck = asyncio.Event()
+
+        async def handler(kind: str, payload: bytes) -> bytes:
+            if kind == "stuck":
+                await stuck.wait()
+            if kind == "error":
+                raise NotLeader(1, "not me")
+            return kind.encode() + payload
+
+        def sender(me: NodeId) -> Callable[[str, NodeId, bytes], bool]:
+            def send(lane: str, target: NodeId, payload: bytes) -> bool:
+                assert lane == FORWARD
+                if target not in calls:
+                    return False
+                asyncio.get_running_loop().call_soon(calls[target].receive, me, payload)
+                return True
+
+            return send
+
+        calls[ONE] = Calls(sender(ONE), handler)
+        calls[TWO] = Calls(sender(TWO), handler)
+        assert await calls[ONE].call(TWO, "echo", b"!", 5.0) == b"echo!"
+        with pytest.raises(OutcomeUnknown, match="not me"):
+            await calls[ONE].call(TWO, "error", b"", 5.0)
+        with pytest.raises(NotLeader, match="cannot be reached"):
+            await calls[ONE].call(NodeId(3), "echo", b"", 5.0)
+        with pytest.raises(OutcomeUnknown, match="did not answer"):
+            await calls[ONE].call(TWO, "stuck", b"", 0.01)
+        waiting = asyncio.create_task(calls[ONE].call(TWO, "stuck", b"", 5.0))
+        await asyncio.sleep(0)
+        calls[ONE].peer_down(TWO)
+        with pytest.raises(OutcomeUnknown, match="went away"):
+            await waiting
+        stuck.set()
+        await asyncio.sleep(0)
+
+    asyncio.run(run())
