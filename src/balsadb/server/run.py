@@ -43,6 +43,7 @@ class _Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """First signal: leave in order. Second: at once."""
+        del frame
         if self._leaving is not None:
             self.force_exit = True
             self.should_exit = True
