@@ -1,0 +1,460 @@
+"""The routes, one line each: what the server serves, the client calls and the documentation shows.
+
+`operation` is the name of the method of `balsadb.embedded.operations.Operations` that does the
+work; it is also the OpenAPI operation id. A route with a `media` type is answered without the
+envelope.
+"""
+
+from collections.abc import Iterator
+from typing import Any, Literal
+from urllib.parse import quote, unquote
+
+import msgspec
+
+from balsadb.api import collections, points, queries, results
+from balsadb.errors import NotFound
+
+Kind = Literal["read", "write", "leader", "node"]
+Tag = Literal["collections", "points", "search", "aliases", "cluster", "service"]
+
+
+class Route(msgspec.Struct, frozen=True):
+    """One endpoint.
+
+    `kind`: `read` may run anywhere, `write` and `leader` only on the leader (a follower hands them
+    on), `node` is about the node asked. `body` and `result` are types (None: no body); `sliced`
+    bodies are decoded by `api.slices` although `body` describes them.
+    """
+
+    method: str
+    path: str
+    operation: str
+    kind: Kind
+    tag: Tag
+    summary: str
+    body: Any = None
+    result: Any = None
+    example: Any = None
+    sliced: bool = False
+    media: str = "application/json"
+    enveloped: bool = True
+    body_required: bool = True
+
+    @property
+    def leader_only(self) -> bool:
+        """Whether only the leader can answer."""
+        return self.kind in ("write", "leader")
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """Names in the path, in order."""
+        return tuple(part[1:-1] for part in self.path.split("/") if part.startswith("{"))
+
+
+class Match(msgspec.Struct, frozen=True):
+    """A route found for a method and a path, with the path's values (percent-decoded)."""
+
+    route: Route
+    values: dict[str, str]
+
+
+_C = "/collections/{collection}"
+_P = _C + "/points"
+_UPDATED = results.UpdateResult
+_NEAREST = {
+    "query": [0.2, 0.1, 0.9, 0.7],
+    "filter": {"must": [{"key": "city", "match": {"value": "London"}}]},
+    "limit": 3,
+    "with_payload": True,
+}
+_POINT = {"id": 1, "vector": [0.9, 0.1, 0.1, 0.2], "payload": {"city": "London"}}
+
+
+def _text_route(path: str, summary: str) -> Route:
+    return Route(
+        "GET",
+        path,
+        path[1:],
+        "node",
+        "service",
+        summary,
+        result=str,
+        media="text/plain",
+        enveloped=False,
+    )
+
+
+def _node_routes() -> Iterator[Route]:
+    yield Route(
+        "GET",
+        "/",
+        "service_info",
+        "node",
+        "service",
+        "Name and versions",
+        result=results.ServiceInfo,
+        enveloped=False,
+    )
+    yield _text_route("/healthz", "The process runs")
+    yield _text_route("/livez", "The process runs")
+    yield _text_route("/readyz", "The node can serve")
+    yield _text_route("/metrics", "Figures for Prometheus")
+    yield Route(
+        "GET",
+        "/telemetry",
+        "telemetry",
+        "node",
+        "service",
+        "What this node is and holds",
+        result=dict[str, Any],
+    )
+    yield Route(
+        "GET",
+        "/cluster",
+        "cluster_status",
+        "node",
+        "cluster",
+        "The cluster as this node sees it",
+        result=dict[str, Any],
+    )
+    yield Route(
+        "GET",
+        "/cluster/verify",
+        "cluster_verify",
+        "leader",
+        "cluster",
+        "Compare the digests of every column on every node at one log index",
+        result=dict[str, Any],
+    )
+
+
+def _collection_routes() -> Iterator[Route]:
+    yield Route(
+        "GET",
+        "/collections",
+        "list_collections",
+        "read",
+        "collections",
+        "List collections",
+        result=results.CollectionsResult,
+    )
+    yield Route(
+        "GET",
+        _C,
+        "get_collection",
+        "read",
+        "collections",
+        "State and configuration",
+        result=results.CollectionInfo,
+    )
+    yield Route(
+        "PUT",
+        _C,
+        "create_collection",
+        "write",
+        "collections",
+        "Create a collection",
+        body=collections.CreateCollection,
+        result=bool,
+        example={"vectors": {"size": 4, "distance": "Cosine"}},
+    )
+    yield Route(
+        "PATCH",
+        _C,
+        "update_collection",
+        "write",
+        "collections",
+        "Change parameters",
+        body=collections.UpdateCollection,
+        result=bool,
+        example={"hnsw_config": {"ef_construct": 200}},
+    )
+    yield Route(
+        "DELETE",
+        _C,
+        "delete_collection",
+        "write",
+        "collections",
+        "Delete a collection",
+        result=bool,
+    )
+    yield Route(
+        "GET",
+        _C + "/exists",
+        "collection_exists",
+        "read",
+        "collections",
+        "Whether a collection exists",
+        result=results.CollectionExistence,
+    )
+    yield Route(
+        "PUT",
+        _C + "/index",
+        "create_index",
+        "write",
+        "collections",
+        "Index a payload key",
+        body=collections.CreateFieldIndex,
+        result=_UPDATED,
+        example={"field_name": "city", "field_schema": "keyword"},
+    )
+    yield Route(
+        "DELETE",
+        _C + "/index/{field}",
+        "delete_index",
+        "write",
+        "collections",
+        "Drop the index of a payload key",
+        result=_UPDATED,
+    )
+    yield Route(
+        "GET",
+        "/aliases",
+        "list_aliases",
+        "read",
+        "aliases",
+        "List aliases",
+        result=results.Aliases,
+    )
+    yield Route(
+        "GET",
+        _C + "/aliases",
+        "collection_aliases",
+        "read",
+        "aliases",
+        "List the aliases of a collection",
+        result=results.Aliases,
+    )
+
+
+def _point_routes() -> Iterator[Route]:
+    yield Route(
+        "PUT",
+        _P,
+        "upsert_points",
+        "write",
+        "points",
+        "Store points",
+        body=points.UpsertPoints,
+        result=_UPDATED,
+        example={"points": [_POINT]},
+        sliced=True,
+    )
+    yield Route(
+        "POST",
+        _P,
+        "retrieve_points",
+        "read",
+        "points",
+        "Fetch points by id",
+        body=points.RetrievePoints,
+        result=list[results.Record],
+        example={"ids": [1, 2]},
+    )
+    yield Route(
+        "GET",
+        _P + "/{id}",
+        "get_point",
+        "read",
+        "points",
+        "Fetch one point",
+        result=results.Record,
+    )
+    yield Route(
+        "POST",
+        _P + "/delete",
+        "delete_points",
+        "write",
+        "points",
+        "Delete points",
+        body=points.DeletePoints,
+        result=_UPDATED,
+        example={"points": [1, 2]},
+    )
+    yield Route(
+        "POST",
+        _P + "/scroll",
+        "scroll_points",
+        "read",
+        "points",
+        "A page of points",
+        body=points.ScrollPoints,
+        result=results.ScrollResult,
+        example={"limit": 10},
+        body_required=False,
+    )
+    yield Route(
+        "POST",
+        _P + "/count",
+        "count_points",
+        "read",
+        "points",
+        "Count points",
+        body=points.CountPoints,
+        result=results.CountResult,
+        example={"exact": True},
+        body_required=False,
+    )
+    payload = {"payload": {"city": "Paris"}, "points": [1]}
+    yield Route(
+        "POST",
+        _P + "/payload",
+        "set_payload",
+        "write",
+        "points",
+        "Merge payload keys",
+        body=points.SetPayload,
+        result=_UPDATED,
+        example=payload,
+    )
+    yield Route(
+        "PUT",
+        _P + "/payload",
+        "overwrite_payload",
+        "write",
+        "points",
+        "Replace payloads",
+        body=points.SetPayload,
+        result=_UPDATED,
+        example=payload,
+    )
+    yield Route(
+        "POST",
+        _P + "/payload/delete",
+        "delete_payload",
+        "write",
+        "points",
+        "Remove payload keys",
+        body=points.DeletePayload,
+        result=_UPDATED,
+        example={"keys": ["city"], "points": [1]},
+    )
+    yield Route(
+        "POST",
+        _P + "/payload/clear",
+        "clear_payload",
+        "write",
+        "points",
+        "Empty payloads",
+        body=points.ClearPayload,
+        result=_UPDATED,
+        example={"points": [1]},
+    )
+
+
+def _search_routes() -> Iterator[Route]:
+    yield Route(
+        "POST",
+        _P + "/query",
+        "query_points",
+        "read",
+        "search",
+        "Find the nearest points",
+        body=queries.QueryRequest,
+        result=results.QueryResult,
+        example=_NEAREST,
+        body_required=False,
+    )
+    yield Route(
+        "POST",
+        _P + "/query/batch",
+        "query_batch",
+        "read",
+        "search",
+        "Several searches",
+        body=queries.QueryBatch,
+        result=list[results.QueryResult],
+        example={"searches": [_NEAREST]},
+    )
+    older = {"vector": [0.2, 0.1, 0.9, 0.7], "limit": 3}
+    yield Route(
+        "POST",
+        _P + "/search",
+        "search_points",
+        "read",
+        "search",
+        "Find the nearest points (older clients)",
+        body=queries.SearchRequest,
+        result=list[results.ScoredPoint],
+        example=older,
+    )
+    yield Route(
+        "POST",
+        _P + "/search/batch",
+        "search_batch",
+        "read",
+        "search",
+        "Several searches (older clients)",
+        body=queries.SearchBatch,
+        result=list[list[results.ScoredPoint]],
+        example={"searches": [older]},
+    )
+
+
+ROUTES: tuple[Route, ...] = (
+    *_node_routes(),
+    *_collection_routes(),
+    *_point_routes(),
+    *_search_routes(),
+)
+
+BY_OPERATION: dict[str, Route] = {route.operation: route for route in ROUTES}
+
+OPEN_PATHS = frozenset({"/", "/healthz", "/livez", "/readyz"})
+"""Paths that need no API key."""
+
+
+class MethodNotAllowed(NotFound):
+    """The path exists, the method does not; `allowed` lists those that do."""
+
+    code = "method_not_allowed"
+
+    def __init__(self, method: str, allowed: list[str]) -> None:
+        super().__init__(f"method {method} is not allowed here, only {', '.join(allowed)}")
+        self.allowed = allowed
+
+
+def _tree() -> dict[str, Any]:
+    """Segments to nodes; a node holds its children, and under "" its routes by method."""
+    root: dict[str, Any] = {}
+    for route in ROUTES:
+        node = root
+        for segment in route.path.strip("/").split("/"):
+            node = node.setdefault("*" if segment.startswith("{") else segment or "/", {})
+        node.setdefault("", {})[route.method] = route
+    return root
+
+
+_ROOT = _tree()
+
+
+def match(method: str, path: str) -> Match:
+    """The route of a request; `path` is still percent-encoded, without the query.
+
+    Raises `NotFound` or `MethodNotAllowed`.
+    """
+    node = _ROOT
+    values: list[str] = []
+    for segment in path.removeprefix("/").split("/"):
+        child = node.get(segment or "/")
+        if child is None:
+            child = node.get("*") if segment else None
+            values.append(unquote(segment))
+        if child is None:
+            raise NotFound(f"no such path: {path}")
+        node = child
+    routes: dict[str, Route] = node.get("", {})
+    route = routes.get(method)
+    if route is None:
+        if not routes:
+            raise NotFound(f"no such path: {path}")
+        raise MethodNotAllowed(method, sorted(routes))
+    return Match(route, dict(zip(route.parameters, values, strict=True)))
+
+
+def build_path(route: Route, *values: str) -> str:
+    """The path of `route` with `values` percent-encoded in the places of its parameters."""
+    path = route.path
+    for name, value in zip(route.parameters, values, strict=True):
+        path = path.replace("{" + name + "}", quote(value, safe=""))
+    return path
