@@ -1,27 +1,152 @@
-"""The node as one synchronous state machine (see the package's chapter)."""
+"""The node as one synchronous state machine: events in, effects out (see the package's chapter).
 
-from collections.abc import Sequence
+The driver owns no thread, clock, socket or file. It connects the Raft core to the write-ahead log,
+the state machine, the checkpoints and the clients, and holds the rules between them:
+
+* a message leaves only when the term it speaks in is durable, and an attestation only when what it
+  attests is (`LogWriter`);
+* an answer is given by (log index, term), never by index alone (`Proposals`);
+* what is committed is applied in order, in bounded pieces (`ApplyQueue`);
+* a snapshot is staged before Raft hears of it, its mark is durable before it is restored.
+"""
+
+import random
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from balsadb.cluster.admission import Admission
+from balsadb.cluster.apply_queue import ApplyQueue
 from balsadb.cluster.boot import Boot
-from balsadb.cluster.effects import ApplyDone, Effects
-from balsadb.cluster.frames import PeerFrame
+from balsadb.cluster.effects import (
+    Answer,
+    AppliedEntries,
+    AppliedFreeze,
+    AppliedRestore,
+    ApplyDone,
+    ApplyEntries,
+    ApplyRestore,
+    Effects,
+    Failed,
+    Job,
+    ReadReady,
+    Send,
+)
+from balsadb.cluster.frames import (
+    ChunkData,
+    ChunkRequest,
+    Gone,
+    ManifestData,
+    ManifestRequest,
+    Packet,
+    PacketBody,
+    PeerFrame,
+    Refused,
+    encode_packet,
+    encode_raft,
+)
+from balsadb.cluster.keeper import CheckpointKeeper
+from balsadb.cluster.leading import TOKEN_FIRST_READ, Leading
+from balsadb.cluster.log_writer import LogWriter
 from balsadb.cluster.options import DriverOptions
-from balsadb.types import ENTRY_NORMAL, NodeId
+from balsadb.cluster.pending import Deadlines, Proposals, Reads
+from balsadb.cluster.report import driver_status
+from balsadb.cluster.wire import APPEND, BULK, CONTROL
+from balsadb.errors import BalsaError, DiskFailed, EmptiedDisk, Overloaded
+from balsadb.raft import (
+    AppendRequest,
+    AppendResponse,
+    Message,
+    Raft,
+    RaftOptions,
+    Ready,
+    SnapshotOffer,
+)
+from balsadb.types import (
+    ENTRY_MEMBERS,
+    ENTRY_NORMAL,
+    NO_NODE,
+    LogIndex,
+    NodeId,
+    Term,
+)
+
+PEER_DOWN_CAMPAIGN_TICKS = 4
+"""A follower whose leader's process is gone campaigns within this many ticks, at random."""
 
 
 class Driver:
     """Feed events, then call `take()` and perform what it returns. Not thread-safe."""
 
     def __init__(self, options: DriverOptions, boot: Boot) -> None:
-        raise NotImplementedError
+        self.options = options
+        self._random = random.Random(options.seed)
+        state = boot.raft_state
+        self.raft = Raft(self._raft_options(), state)
+        self._term = state.hard_state.term
+        self._role = "follower"
+        self._leader = NO_NODE
+        self._applied = state.applied
+        self._applied_term = state.snapshot.term if state.snapshot else Term(0)
+        self._effects = Effects()
+        self._answers: list[tuple[int, Answer]] = []
+        self._deadlines = Deadlines()
+        self._campaign_tick = 0
+        self._sync_seen_tick = 0
+        self._jobs: dict[int, Callable[[Any], None]] = {}
+        self._job_number = 0
+        self.is_ready = False
 
-    # --- events ---
+        self.writer = LogWriter(self._term)
+        self.queue = ApplyQueue(
+            options.apply_works_max, options.apply_entries_max, options.apply_bytes_max
+        )
+        self.proposals = Proposals(self._deadlines, self._answers)
+        self.reads = Reads(self._deadlines, self._answers, options.reads_max)
+        self.admission = Admission(options, boot.members, boot.known)
+        self.keeper = CheckpointKeeper(options, self, self.raft, boot.newest)
+        self.keeper.connect(self.writer, self.queue, self.admission)
+        self.leading = Leading(options, self, self.raft, self._propose_own)
+        # Ready means: a first linearizable read succeeded.
+        self.reads.add(TOKEN_FIRST_READ, 0)
+
+    # --- events from the host ------------------------------------------------------------------
+
     def tick(self) -> None:
-        """50 ms have passed."""
+        """One tick (50 ms) has passed."""
+        for token in self._deadlines.tick():
+            if not self.proposals.expire(token):
+                self.reads.expire(token, self._leader)
+        self.raft.tick()
+        self.keeper.fetcher.tick()
+        self.keeper.server.tick()
+        self.leading.linker.tick()
+        self.reads.retry(self.raft.read_index, self.options.read_retry_ticks)
+        now = self._deadlines.now
+        if self._campaign_tick and now >= self._campaign_tick:
+            self._campaign_tick = 0
+            if self._leader == NO_NODE:
+                self.raft.campaign()
+        if self.writer.outstanding is None:
+            self._sync_seen_tick = now
+        if self._role == "leader":
+            self.leading.tick(now, self.admission, self.keeper.server)
+            if now - self._sync_seen_tick >= self.options.disk_stall_ticks:
+                self._sync_seen_tick = now
+                self.transfer()
 
     def receive(self, frame: PeerFrame) -> None:
-        """A frame of a peer (`frames.decode_frame(data)`)."""
+        """A frame of a peer (`frames.decode_frame`). What is not meant for us is dropped."""
+        verdict = self.admission.check(frame)
+        if isinstance(verdict, Refused):
+            self.packet(frame.source, verdict)
+        elif verdict == "drop":
+            return
+        elif isinstance(frame, Packet):
+            self._receive_packet(frame.source, frame.body)
+        elif isinstance(frame.body, SnapshotOffer):
+            self.keeper.offered(frame, frame.body)
+        else:
+            self.raft.step(frame)
 
     def propose(
         self,
@@ -32,55 +157,263 @@ class Driver:
         deadline_ticks: int,
         wait_applied: bool = True,
     ) -> None:
-        """Put commands into the log; answered once, with `Committed` or `Failed`."""
+        """Put commands into the log; answered once.
+
+        `Committed` when all are applied (or only committed, without `wait_applied`); `Failed` with
+        `NotLeader` or `Overloaded` when they certainly did not reach the log, with
+        `OutcomeUnknown` when they did and their fate was not seen. `deadline_ticks` 0: none.
+        """
+        try:
+            if len(self.proposals) >= self.options.proposals_max:
+                raise Overloaded("too many proposals wait on the leader")
+            positions = self.raft.propose(data, kind)
+        except BalsaError as error:
+            self._answers.append((token, Failed(error)))
+            return
+        self.proposals.add(token, positions, deadline_ticks, wait_applied)
+        if token >= 0:
+            self.leading.linker.proposed()
 
     def read(self, token: int, *, deadline_ticks: int) -> None:
-        """A linearizable barrier; answered once, with `ReadReady` or `Failed`."""
+        """A linearizable barrier; answered once: `ReadReady`, or `Failed` with `QuorumLost` at the
+        deadline, or `Overloaded` at once. Works on every node."""
+        self.reads.add(token, deadline_ticks)
 
     def cancel(self, token: int) -> None:
-        """Nobody waits for this token any more; no answer will come."""
+        """Nobody waits for this token any more: no answer will come."""
+        if not self.proposals.cancel(token):
+            self.reads.cancel(token)
 
     def transfer(self) -> bool:
-        """Hand leadership to the most up-to-date follower; False when there is none or we do not lead."""
-        return False
+        """Hand leadership to the most up-to-date active follower, if we lead and there is one."""
+        if self._role != "leader":
+            return False
+        peers = self.raft.status().peers
+        able = [
+            (peer.match, -node)
+            for node, peer in peers.items()
+            if node != self.options.node and peer.recent_active and peer.state != "snapshot"
+        ]
+        if not able:
+            return False
+        self.raft.transfer(NodeId(-max(able)[1]))
+        return True
 
     def peer_down(self, node: NodeId) -> None:
-        """The peer's process is certainly gone (its stream closed and a reconnect was refused)."""
+        """The peer's process is certainly gone (stream closed, then reconnect refused). If it led,
+        this node forgets it and campaigns soon, at a random tick."""
+        self.raft.report_unreachable(node)
+        if node == self._leader and node != self.options.node:
+            self.raft.forget_leader()
+            wait = self._random.randrange(1, PEER_DOWN_CAMPAIGN_TICKS + 1)
+            self._campaign_tick = self._deadlines.now + wait
 
     def peer_unreachable(self, node: NodeId) -> None:
-        """A send to the peer failed."""
+        """A send to the peer failed or was dropped."""
+        self.raft.report_unreachable(node)
+
+    # --- completions ---------------------------------------------------------------------------
 
     def wal_done(self, number: int) -> None:
         """The `WalWork` with this number is durable."""
+        messages = self.writer.done(number)
+        self.raft.on_persisted(self.writer.ready_durable)
+        self._send(messages)
 
     def apply_done(self, done: ApplyDone) -> None:
         """A piece of apply work is done (in the order of the works)."""
+        work = self.queue.done()
+        if isinstance(done, AppliedEntries) and isinstance(work, ApplyEntries):
+            last = work.entries[-1]
+            self._applied, self._applied_term = last.index, last.term
+            for entry in work.entries:
+                if entry.kind == ENTRY_MEMBERS:
+                    self.admission.apply(entry.data)
+            self.keeper.schedule.applied(work.entries)
+            self.leading.linker.applied()
+            self.raft.on_applied(last.index)
+            self.proposals.applied(done.results)
+        elif isinstance(done, AppliedFreeze):
+            self.keeper.frozen(done, self._applied_term)
+        elif isinstance(done, AppliedRestore) and isinstance(work, ApplyRestore):
+            self._applied = LogIndex(work.manifest.meta.index)
+            self._applied_term = Term(work.manifest.meta.term)
+            self.raft.on_applied(self._applied)
+            self.keeper.restored(work.manifest)
+        else:
+            raise AssertionError(f"{type(done).__name__} does not answer {type(work).__name__}")
+        self.reads.serve(self._applied)
 
     def job_done(self, job_id: int, result: Any) -> None:
-        """A job returned `result`, or raised it (then it is an exception)."""
+        """A job returned `result`, or raised it (then it is the exception)."""
+        done = self._jobs.pop(job_id)
+        failed = isinstance(result, BaseException)
+        if failed and (isinstance(result, DiskFailed) or not isinstance(result, BalsaError)):
+            self._effects.fatal = result
+            return
+        done(result)
 
-    # --- effects ---
+    # --- effects -------------------------------------------------------------------------------
+
     def take(self) -> Effects:
         """Everything to do since the last call."""
-        return Effects()
+        self.reads.ask(self.raft.read_index)
+        if self.keeper.schedule.is_due():
+            self._job_number += 1
+            self.keeper.start(self._job_number)
+        if self.is_ready and self._role == "leader":
+            self.leading.start_plan()
+        while True:
+            self._drain()
+            while (work := self.queue.next(self.writer.ready_durable)) is not None:
+                self._effects.apply.append(work)
+            if not self._settle():
+                break
+        effects, self._effects = self._effects, Effects()
+        return effects
 
-    # --- observation ---
+    # --- observation ---------------------------------------------------------------------------
+
     @property
     def leader(self) -> NodeId:
         """The leader this node knows, 0 if none."""
-        return NodeId(0)
+        return self._leader
 
     @property
     def is_leader(self) -> bool:
         """Whether this node believes to lead."""
-        return False
+        return self._role == "leader"
 
     @property
-    def is_ready(self) -> bool:
-        """Whether a first linearizable read has succeeded: a leader is known, and all that was
-        committed when this node started is applied. Never falls back to False."""
-        return False
+    def applied(self) -> LogIndex:
+        """The last log index that is applied."""
+        return self._applied
 
     def status(self) -> dict[str, Any]:
         """Figures for operators, as builtins."""
-        return {}
+        return driver_status(self)
+
+    # --- lent to the parts ---------------------------------------------------------------------
+
+    def packet(self, target: NodeId, body: PacketBody) -> None:
+        """Send a packet on the bulk lane."""
+        options = self.options
+        packet = Packet(options.cluster, options.group, options.node, target, options.disk, body)
+        lane = CONTROL if isinstance(body, Refused) else BULK
+        self._effects.sends.append(Send(lane, target, encode_packet(packet)))
+
+    def start_job(self, make: Callable[[int], Job], done: Callable[[Any], None]) -> int:
+        """Start a job; `done` gets what it returned, or the `BalsaError` it raised."""
+        self._job_number += 1
+        self._jobs[self._job_number] = done
+        self._effects.jobs.append(make(self._job_number))
+        return self._job_number
+
+    # --- Raft ----------------------------------------------------------------------------------
+
+    def _raft_options(self) -> RaftOptions:
+        options = self.options
+        ticks = options.election_ticks
+        return RaftOptions(
+            node=options.node,
+            election_timeout=lambda _term: self._random.randrange(ticks, 2 * ticks),
+            election_ticks=ticks,
+            heartbeat_ticks=options.heartbeat_ticks,
+            message_bytes_max=options.message_bytes_max,
+            inflight_max=options.inflight_max,
+            inflight_bytes_max=options.inflight_bytes_max,
+            uncommitted_bytes_max=options.uncommitted_bytes_max,
+            committed_bytes_max=options.committed_bytes_max,
+            incarnation=self._random.getrandbits(31),
+        )
+
+    def _drain(self) -> None:
+        """Act on all that Raft wants, until it wants nothing more before something completes."""
+        while True:
+            while self.raft.has_ready():
+                self._act(self.raft.ready())
+            released = self.writer.unsynced_free()
+            if released is None:
+                break
+            self.raft.on_persisted(self.writer.ready_durable)
+            self._send(released)
+        work = self.writer.next()
+        if work is not None:
+            self._effects.wal.append(work)
+
+    def _act(self, ready: Ready) -> None:
+        if ready.hard_state is not None and ready.hard_state.term != self._term:
+            self._term = ready.hard_state.term
+            self.proposals.lost("the leader changed")
+        if ready.soft_state is not None:
+            if self._role == "leader" and ready.soft_state.role != "leader":
+                self.proposals.lost("this node no longer leads")
+                self.keeper.server.forget_all()
+            self._role, self._leader = ready.soft_state.role, ready.soft_state.leader
+            self.admission.leadership_changed()
+        self.writer.add(ready)
+        if ready.snapshot is not None:
+            self.keeper.accepted(ready)
+        self._send(ready.messages)
+        if ready.committed:
+            self.queue.push_entries(ready.committed)
+            self.proposals.committed(ready.committed)
+        for identity, index in ready.reads:
+            self.reads.answered(identity, index)
+        if ready.dropped_reads:
+            self.reads.dropped(ready.dropped_reads)
+        self.reads.serve(self._applied)
+
+    def _send(self, messages: Sequence[Message]) -> None:
+        options = self.options
+        for message in messages:
+            self.writer.check(message)
+            body = message.body
+            if isinstance(body, SnapshotOffer):
+                self.keeper.server.offered(message.target, body.snapshot.index)
+            stamped = Message(
+                message.source,
+                message.target,
+                message.term,
+                body,
+                options.cluster,
+                options.group,
+                options.disk,
+            )
+            lane = APPEND if isinstance(body, AppendRequest | AppendResponse) else CONTROL
+            self._effects.sends.append(Send(lane, message.target, encode_raft(stamped)))
+
+    def _propose_own(self, token: int, data: list[bytes], kind: int) -> None:
+        self.propose(token, data, kind, deadline_ticks=0)
+
+    def _settle(self) -> bool:
+        """Move answers to their host; whether one of the driver's own made more work."""
+        own = False
+        answers = list(self._answers)
+        self._answers.clear()
+        for token, answer in answers:
+            if token >= 0:
+                self._effects.answers.append((token, answer))
+            elif token == TOKEN_FIRST_READ:
+                self.is_ready = isinstance(answer, ReadReady)
+            else:
+                own = True
+                self.leading.settled(token, answer, self.admission)
+        return own
+
+    def _receive_packet(self, source: NodeId, body: PacketBody) -> None:
+        keeper = self.keeper
+        match body:
+            case ManifestRequest():
+                keeper.server.on_manifest_request(source, body)
+            case ChunkRequest():
+                keeper.server.on_chunk_request(source, body)
+            case ManifestData():
+                keeper.fetcher.on_manifest(body)
+            case ChunkData():
+                keeper.fetcher.on_chunk(body)
+            case Gone():
+                keeper.fetcher.on_gone(source, body)
+            case Refused():
+                if body.disk == self.options.disk:
+                    self._effects.fatal = EmptiedDisk(f"node {source} refuses this node: {body.reason}")

@@ -1,0 +1,93 @@
+"""When to write a checkpoint, and how much of the log may go afterwards.
+
+A checkpoint starts when the log applied since the last one exceeds a size: the freeze travels
+through the apply queue, so it falls between two entries, and the chunks are written by a job while
+entries go on being applied. When it is durable, Raft and the WAL drop the log before it, except
+
+* a tail of `log_tail_bytes`, so that a node that was away briefly needs no snapshot;
+* what a follower that is active, or is fetching a snapshot, still needs, until the log exceeds
+  `log_bytes_max`.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from balsadb.cluster.apply_queue import entry_bytes
+from balsadb.cluster.options import DriverOptions
+from balsadb.types import Entry, LogIndex
+
+
+class LogMark(NamedTuple):
+    """A position in the applied log: all of it up to `index` took `total_bytes` since start."""
+
+    index: LogIndex
+    total_bytes: int
+
+
+class Checkpointer:
+    """Bookkeeping only; the driver starts the freeze and the job."""
+
+    def __init__(self, options: DriverOptions, index: LogIndex) -> None:
+        self._options = options
+        self._total_bytes = 0
+        self._bytes_at_last = 0
+        self._marks: deque[LogMark] = deque([LogMark(index, 0)])
+        self.running: int | None = None
+        """Job id of the checkpoint under way."""
+        self.index = index
+        """Log index of the newest durable checkpoint."""
+        self.written = 0
+
+    @property
+    def log_bytes_since(self) -> int:
+        """Bytes of log applied since the last freeze."""
+        return self._total_bytes - self._bytes_at_last
+
+    def applied(self, entries: Sequence[Entry]) -> None:
+        """These entries are applied."""
+        self._total_bytes += sum(map(entry_bytes, entries))
+        step = max(self._options.checkpoint_log_bytes >> 4, 1)
+        if self._total_bytes - self._marks[-1].total_bytes >= step:
+            self._marks.append(LogMark(entries[-1].index, self._total_bytes))
+
+    def is_due(self) -> bool:
+        """Whether a checkpoint should start now."""
+        return self.running is None and self.log_bytes_since > self._options.checkpoint_log_bytes
+
+    def started(self, job_id: int) -> None:
+        """A freeze was queued under this job id."""
+        self.running = job_id
+        self._bytes_at_last = self._total_bytes
+
+    def ended(self) -> None:
+        """The checkpoint was written, or given up."""
+        self.running = None
+
+    def durable(self, index: LogIndex) -> None:
+        """A checkpoint at `index` is durable."""
+        self.index = max(self.index, index)
+        self.written += 1
+
+    def restored(self, index: LogIndex) -> None:
+        """A snapshot replaced the log: what is applied begins at `index`."""
+        self.index = max(self.index, index)
+        self._marks = deque([LogMark(index, self._total_bytes)])
+        self._bytes_at_last = self._total_bytes
+
+    def compact_to(self, needed: Iterable[LogIndex], log_bytes: int) -> LogIndex:
+        """The log may be dropped up to here (0: nothing to drop). `needed`: the last log index
+        each follower holds that should be spared a snapshot."""
+        keep_above = self._total_bytes - self._options.log_tail_bytes
+        target = LogIndex(0)
+        for mark in self._marks:
+            if mark.index > self.index or mark.total_bytes > keep_above:
+                break
+            target = mark.index
+        if log_bytes <= self._options.log_bytes_max:
+            target = min([target, *needed])
+        while len(self._marks) > 1 and self._marks[1].index <= target:
+            self._marks.popleft()
+        return target
+
+

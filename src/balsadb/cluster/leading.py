@@ -1,0 +1,89 @@
+"""What a leader does besides Raft: it logs the members' disks, drives the linker, offers a snapshot
+anew when its receiver fell silent, and hands over when its own disk hangs."""
+
+from collections.abc import Callable
+from typing import Any
+
+from balsadb.cluster.admission import Admission
+from balsadb.cluster.effects import LANE_PLAN, Answer, Committed, PlanJob
+from balsadb.cluster.linker import Linker
+from balsadb.cluster.options import DriverOptions
+from balsadb.cluster.snapshots import Port, SnapshotServer
+from balsadb.raft import Raft
+from balsadb.types import ENTRY_MEMBERS, ENTRY_NORMAL
+
+# Tokens of the driver's own proposals and reads; those of its host are 0 or larger.
+TOKEN_LINK = -1
+TOKEN_MEMBERS = -2
+TOKEN_FIRST_READ = -3
+
+PEERS_LOOK_TICKS = 5
+"""How often the leader looks at its peers' progress for stalled snapshots."""
+
+Propose = Callable[[int, list[bytes], int], None]
+
+
+class Leading:
+    """Duties of the leader, done on ticks and when its own proposals are answered."""
+
+    def __init__(
+        self, options: DriverOptions, port: Port, raft: Raft, propose: Propose
+    ) -> None:
+        self._options = options
+        self._port = port
+        self._raft = raft
+        self._propose = propose
+        self._members_waiting = False
+        self.linker = Linker(options)
+
+    def tick(self, now: int, admission: Admission, server: SnapshotServer) -> None:
+        """One tick as leader."""
+        if not self._members_waiting:
+            for data in admission.to_log():
+                self._members_waiting = True
+                self._propose(TOKEN_MEMBERS, [data], ENTRY_MEMBERS)
+                break
+        if now % PEERS_LOOK_TICKS == 0:
+            self._look_at_peers(server)
+
+    def start_plan(self) -> None:
+        """Start a plan job if the linker wants one."""
+        if not self.linker.wants_plan():
+            return
+        tail_rows_min = self.linker.started()
+        rows_limit = self._options.link_rows_limit
+        self._port.start_job(
+            lambda job_id: PlanJob(
+                job_id=job_id,
+                lane=LANE_PLAN,
+                tail_rows_min=tail_rows_min,
+                rows_limit=rows_limit,
+            ),
+            self._planned,
+        )
+
+    def settled(self, token: int, answer: Answer, admission: Admission) -> None:
+        """One of the driver's own proposals is answered."""
+        committed = isinstance(answer, Committed)
+        if token == TOKEN_LINK:
+            self.linker.settled(linked=committed)
+        elif token == TOKEN_MEMBERS:
+            self._members_waiting = False
+            if not committed:
+                admission.leadership_changed()
+
+    def _planned(self, result: Any) -> None:
+        if isinstance(result, Exception):
+            raise result
+        self.linker.planned(found=result is not None)
+        if result is not None:
+            self._propose(TOKEN_LINK, [result], ENTRY_NORMAL)
+
+    def _look_at_peers(self, server: SnapshotServer) -> None:
+        for node, peer in sorted(self._raft.status().peers.items()):
+            if node == self._options.node:
+                continue
+            if peer.state != "snapshot":
+                server.forget(node)
+            elif server.stalled(node):
+                self._raft.report_snapshot(node, False)
