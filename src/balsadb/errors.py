@@ -50,6 +50,11 @@ class BalsaError(Exception):
     retryable: ClassVar[bool] = False
     outcome: ClassVar[Outcome] = "failed"
 
+    status_code: int = 0
+    """The HTTP status that a client got; 0 if the error did not come over the wire."""
+    request_id: str = ""
+    """The id under which the node's log has the request; empty if it did not come over the wire."""
+
     def __init__(self, message: str) -> None:
         super().__init__(message)
         self.message = message

@@ -1,0 +1,351 @@
+"""A cluster of node processes on this machine: what `balsadb cluster` and the demo start and stop.
+
+Everything is in one folder:
+
+    cluster.json        how many nodes, their ports, the cluster's secret (mode 0600)
+    cluster.lock        held while a command changes the cluster
+    node1.toml          the settings of node 1 (mode 0600)
+    node1.pid           its process, while it runs
+    node1.log           its output
+    node1/              its data directory
+
+A process counts as ours only if its command line names our settings file: a number that the
+system gave to another process after a crash is not killed.
+"""
+
+import contextlib
+import fcntl
+import http.client
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Generator
+from pathlib import Path
+
+import msgspec
+
+from balsadb.cli import settings as node_settings
+from balsadb.cluster.settings import CLIENT_PORT, PEER_PORT, PORT_STEP, NodeSettings
+from balsadb.errors import AlreadyExists, BalsaError, InvalidInput, NotReady
+
+NODES_DEFAULT = 3
+NODES_MAX = 9
+READY_TIMEOUT_S = 120.0
+"""Long enough for the kernels' first compilation by several nodes at once on a slow machine."""
+STOP_TIMEOUT_S = 20.0
+POLL_S = 0.02
+LOG_LINES_SHOWN = 15
+
+
+class ClusterPlan(msgspec.Struct, frozen=True):
+    """What `cluster.json` holds: everything that must stay the same between two starts."""
+
+    nodes: int
+    host: str = "127.0.0.1"
+    ports: tuple[int, ...] = ()
+    peer_ports: tuple[int, ...] = ()
+    secret: str = ""
+
+    @classmethod
+    def numbered(
+        cls, nodes: int, port: int = CLIENT_PORT, peer_port: int = PEER_PORT
+    ) -> "ClusterPlan":
+        """A plan with the documented ports: the first, and 10 more for each node."""
+        if not 1 <= nodes <= NODES_MAX:
+            raise InvalidInput("nodes", f"must be 1 to {NODES_MAX}")
+        steps = range(0, nodes * PORT_STEP, PORT_STEP)
+        return cls(
+            nodes,
+            ports=tuple(port + step for step in steps),
+            peer_ports=tuple(peer_port + step for step in steps),
+            secret=secrets.token_hex(16),
+        )
+
+    @classmethod
+    def on_free_ports(cls, nodes: int) -> "ClusterPlan":
+        """A plan on ports that nothing listens on now."""
+        with contextlib.ExitStack() as stack:
+            ports: list[int] = []
+            for _ in range(2 * nodes):
+                listener = stack.enter_context(socket.socket())
+                listener.bind(("127.0.0.1", 0))
+                ports.append(listener.getsockname()[1])
+        secret = secrets.token_hex(16)
+        return cls(
+            nodes, ports=tuple(ports[:nodes]), peer_ports=tuple(ports[nodes:]), secret=secret
+        )
+
+
+class NodeProcess:
+    """One node of the cluster: its files, its process, its readiness. Numbered from 1."""
+
+    def __init__(self, folder: Path, plan: ClusterPlan, number: int) -> None:
+        self.number = number
+        self.host = plan.host
+        self.port = plan.ports[number - 1]
+        self.peer_port = plan.peer_ports[number - 1]
+        self.data = folder / f"node{number}"
+        self.config_file = folder / f"node{number}.toml"
+        self.pid_file = folder / f"node{number}.pid"
+        self.log_file = folder / f"node{number}.log"
+        self._plan = plan
+        self._child: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Where clients reach the node."""
+        return f"http://{self.host}:{self.port}"
+
+    @property
+    def pid(self) -> int | None:
+        """The number of the running process, None if the node does not run."""
+        if self._child is not None and self._child.poll() is not None:
+            self._child = None  # a child of ours that died is reaped here
+        try:
+            pid = int(self.pid_file.read_text(encoding="ascii"))
+        except (OSError, ValueError):
+            return None
+        return pid if _runs(pid, self.config_file) else None
+
+    def start(self) -> None:
+        """Start the process; raises `AlreadyExists` if another program has one of the ports."""
+        for port in (self.port, self.peer_port):
+            if _is_taken(self.host, port):
+                raise AlreadyExists(
+                    f"node {self.number} cannot start: a listener on {self.host}:{port} "
+                    "already exists; stop it or choose another --port / --peer-port"
+                )
+        _write_private(self.config_file, node_settings.to_toml(self._settings()))
+        arguments = [
+            sys.executable,
+            "-m",
+            "balsadb.cli",
+            "serve",
+            "--config",
+            str(self.config_file),
+        ]
+        with self.log_file.open("ab") as log:
+            self._child = subprocess.Popen(  # noqa: S603 - our own interpreter and file names
+                arguments,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self.pid_file.write_text(f"{self._child.pid}\n", encoding="ascii")
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal, if the process runs."""
+        pid = self.pid
+        if pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+    def kill(self) -> None:
+        """End the process with SIGKILL, and return when it is gone."""
+        self.send(signal.SIGKILL)
+        self.wait_gone(STOP_TIMEOUT_S)
+
+    def wait_gone(self, timeout_s: float) -> bool:
+        """Wait until the process has ended; False if it has not within the time."""
+        deadline = time.monotonic() + timeout_s
+        while self.pid is not None:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(POLL_S)
+        self.pid_file.unlink(missing_ok=True)
+        return True
+
+    def is_ready(self) -> bool:
+        """Whether `/readyz` answers 200."""
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=2)
+        try:
+            connection.request("GET", "/readyz")
+            return connection.getresponse().status == http.HTTPStatus.OK
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
+
+    def last_log_lines(self) -> str:
+        """The end of the node's output, for an error message."""
+        with contextlib.suppress(OSError):
+            lines = self.log_file.read_text(encoding="utf-8", errors="replace").splitlines()
+            return "\n".join(lines[-LOG_LINES_SHOWN:])
+        return ""
+
+    def _settings(self) -> NodeSettings:
+        members = {
+            number: f"{self.host}:{port}" for number, port in enumerate(self._plan.peer_ports, 1)
+        }
+        settings = NodeSettings(
+            node=self.number,
+            data=str(self.data),
+            host=self.host,
+            port=self.port,
+            peer_host=self.host,
+            peer_port=self.peer_port,
+            members=members,
+            cluster_secret=self._plan.secret,
+        )
+        settings.check()
+        return settings
+
+
+class LocalCluster:
+    """The nodes of one folder."""
+
+    def __init__(self, folder: Path, plan: ClusterPlan) -> None:
+        self.folder = folder
+        self.plan = plan
+        self.nodes = [NodeProcess(folder, plan, number) for number in range(1, plan.nodes + 1)]
+
+    @classmethod
+    def create_or_open(cls, folder: Path, wanted: ClusterPlan | None) -> "LocalCluster":
+        """The cluster in `folder`, made after `wanted` if there is none.
+
+        None as plan means the one that is there, or the default of three nodes. Raises
+        `InvalidInput` if another number of nodes is there.
+        """
+        folder = folder.absolute()
+        stored = read_plan(folder)
+        if stored is None:
+            plan = wanted or ClusterPlan.numbered(NODES_DEFAULT)
+            folder.mkdir(parents=True, exist_ok=True)
+            _write_private(_plan_file(folder), msgspec.json.encode(plan).decode())
+            return cls(folder, plan)
+        if wanted is not None and wanted.nodes != stored.nodes:
+            raise InvalidInput(
+                "nodes",
+                f"must be {stored.nodes}: {folder} holds a cluster of {stored.nodes} nodes; "
+                f"use --reset to delete it and start {wanted.nodes}",
+            )
+        return cls(folder, stored)
+
+    @classmethod
+    def open(cls, folder: Path) -> "LocalCluster":
+        """The cluster in `folder`; `InvalidInput` if there is none."""
+        stored = read_plan(folder.absolute())
+        if stored is None:
+            raise InvalidInput("data", f"{folder} holds no cluster; start one first")
+        return cls(folder.absolute(), stored)
+
+    def start(self, on_event: Callable[[str], None] = lambda text: None) -> list[int]:
+        """Start the nodes that do not run; returns their numbers. Does not wait."""
+        started: list[int] = []
+        for node in self.nodes:
+            if node.pid is None:
+                on_event(f"starting node {node.number} on {node.url}")
+                node.start()
+                started.append(node.number)
+        return started
+
+    def wait_ready(self, timeout_s: float = READY_TIMEOUT_S) -> None:
+        """Return when every node is ready; `NotReady` when one ended or the time is over."""
+        deadline = time.monotonic() + timeout_s
+        waiting = list(self.nodes)
+        while waiting:
+            waiting = [node for node in waiting if not node.is_ready()]
+            for node in waiting:
+                # Asked only while it is not ready, so a dead one was not ready when it died.
+                if node.pid is None:
+                    raise NotReady(f"node {node.number} ended:\n{node.last_log_lines()}")
+            if waiting and time.monotonic() > deadline:
+                numbers = ", ".join(str(node.number) for node in waiting)
+                log = waiting[0].last_log_lines()
+                raise NotReady(f"not ready after {timeout_s:g} s: node {numbers}\n{log}")
+            time.sleep(POLL_S if waiting else 0)
+
+    def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> list[int]:
+        """Ask every node to end, then make it; returns the numbers of those that ran."""
+        running = [node for node in self.nodes if node.pid is not None]
+        for node in running:
+            node.send(signal.SIGTERM)
+        deadline = time.monotonic() + timeout_s
+        for node in running:
+            if not node.wait_gone(max(0.0, deadline - time.monotonic())):
+                node.kill()
+        return [node.number for node in running]
+
+
+@contextlib.contextmanager
+def exclusive(folder: Path) -> Generator[None, None, None]:
+    """Hold the folder's lock, so that two commands do not start the same node twice."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "cluster.lock").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise AlreadyExists(
+                f"another command is working on {folder}: its lock already exists"
+            ) from None
+        yield
+
+
+def reset(folder: Path) -> None:
+    """Stop the folder's cluster and delete everything that it left there, and nothing else."""
+    stored = read_plan(folder.absolute())
+    if stored is None:
+        return
+    cluster = LocalCluster(folder.absolute(), stored)
+    cluster.stop()
+    for node in cluster.nodes:
+        shutil.rmtree(node.data, ignore_errors=True)
+        for file in (node.config_file, node.pid_file, node.log_file):
+            file.unlink(missing_ok=True)
+    _plan_file(folder.absolute()).unlink()
+
+
+def read_plan(folder: Path) -> ClusterPlan | None:
+    """The plan in `cluster.json`, None if there is none; `InvalidInput` if it is damaged."""
+    try:
+        return msgspec.json.decode(_plan_file(folder).read_bytes(), type=ClusterPlan)
+    except FileNotFoundError:
+        return None
+    except msgspec.DecodeError as error:
+        raise InvalidInput(str(_plan_file(folder)), f"is damaged: {error}") from error
+
+
+def exit_code(error: BalsaError) -> int:
+    """What the command ends with: 2 wrong use, 3 the cluster cannot serve, 1 anything else."""
+    if isinstance(error, InvalidInput):
+        return 2
+    return 3 if error.retryable else 1
+
+
+def _plan_file(folder: Path) -> Path:
+    return folder / "cluster.json"
+
+
+def _write_private(path: Path, text: str) -> None:
+    """Replace the file in one step; it may hold a secret, so only its owner may read it."""
+    draft = path.with_suffix(path.suffix + ".new")
+    draft.touch(mode=0o600)
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(path)
+
+
+def _runs(pid: int, config_file: Path) -> bool:
+    """Whether process `pid` runs (is no zombie) and was started with that settings file."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+    is_zombie = status.rpartition(")")[2].split()[0] == "Z"
+    return not is_zombie and os.fsencode(str(config_file)) in command.split(b"\0")
+
+
+def _is_taken(host: str, port: int) -> bool:
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((host, port))
+        except OSError:
+            return True
+        return False
