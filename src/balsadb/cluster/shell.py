@@ -207,16 +207,28 @@ class Shell:
                 now = self._loop.time()
             # Lost ticks are not made up for: a late tick is one tick.
             due = now + period_s
-            self.driver.tick()
-            self._kick()
+            self._event(self.driver.tick)
 
-    def _kick(self) -> None:
+    def _event(self, event: Callable[[], object]) -> None:
+        """Feed the driver. What escapes from it is a broken invariant, on whatever path it came in
+        (a web server would log it and go on): the node must not."""
+        try:
+            event()
+        except Exception as error:
+            self._fatal(error)
+            return
         if not self._kicked:
             self._kicked = True
             self._loop.call_soon(self._pump)
 
     def _pump(self) -> None:
         self._kicked = False
+        try:
+            self._perform()
+        except Exception as error:
+            self._fatal(error)
+
+    def _perform(self) -> None:
         while effects := self.driver.take():
             for send in effects.sends:
                 self._send(send.lane, send.target, send.data)
@@ -253,8 +265,7 @@ class Shell:
             return
         token = next(self._numbers)
         self._tokens[token] = future
-        event(token)
-        self._kick()
+        self._event(partial(event, token))
 
     def _on_frame(self, lane: str, source: NodeId, payload: bytes) -> None:
         try:
@@ -267,19 +278,17 @@ class Shell:
             self.malformed_frames += 1
             _log.warning("dropped a malformed frame of node %d on lane %s: %s", source, lane, error)
             return
-        self.driver.receive(frame)
-        self._kick()
+        self._event(partial(self.driver.receive, frame))
 
     def _peer_down(self, node: NodeId) -> None:
         assert self._calls is not None
         self._calls.peer_down(node)
-        self.driver.peer_down(node)
-        self._kick()
+        self._event(partial(self.driver.peer_down, node))
 
     async def _transfer(self) -> None:
-        if not self.driver.transfer():
+        if not self.driver.is_leader:
             return
-        self._kick()
+        self._event(self.driver.transfer)
         for _ in range(int(TRANSFER_WAIT_S / 0.01)):
             if not self.driver.is_leader:
                 return
@@ -305,13 +314,9 @@ class Shell:
     # --- bodies, each on the thread of its worker ---
 
     def _report(self, event: Callable[[], None]) -> None:
-        def run() -> None:
-            event()
-            self._kick()
-
         # The loop may be gone when a worker finishes its last work during a stop.
         with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(run)
+            self._loop.call_soon_threadsafe(self._event, event)
 
     def _do_wal(self, work: WalWork) -> None:
         perform_wal(self._body.wal, work)
