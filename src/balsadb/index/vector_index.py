@@ -6,9 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from balsadb.columns import ColumnSet
-from balsadb.index import flat
+from balsadb.index.applier import apply_edit
+from balsadb.index.check import violations
+from balsadb.index.edit import decode, version_of
+from balsadb.index.kernels import Graph, Measure, Request, search_queries
 from balsadb.index.layout import (
-    ENTRY,
     GRAPH_VERSION,
     LINKED,
     LINKED_COUNT,
@@ -21,10 +23,13 @@ from balsadb.index.layout import (
     draw_layers,
     open_columns,
 )
-from balsadb.index.metrics import scores_of
-from balsadb.index.options import IndexOptions
+from balsadb.index.metrics import KERNEL_CODES, scores_of
+from balsadb.index.options import EF_MAX, IndexOptions
+from balsadb.index.planner import Planner, Run
+from balsadb.index.scratch import ScratchPool
 
 Rows = NDArray[np.uint32]
+_NO_MASK: NDArray[np.bool_] = np.zeros(0, np.bool_)
 
 
 class VectorIndex:
@@ -40,7 +45,22 @@ class VectorIndex:
         options.check()
         self.options = options
         self.prefix = prefix
-        self._columns = open_columns(columns, prefix, options)
+        held = self._columns = open_columns(columns, prefix, options)
+        self._graph = Graph(
+            vectors=held.vectors.data,
+            links0=held.links0.data,
+            upper_offset=held.upper_offset.data,
+            upper_links=held.upper_links.data,
+            state=held.state.data,
+            row_slot=held.row_slot.data,
+            meta=held.meta.data,
+        )
+        self._measure = Measure(KERNEL_CODES[options.metric], options.dim, np.float32(0))
+        self._scratches = ScratchPool()
+        self._planner = Planner(held, self._graph, options, self._scratches)
+        # Rows of the tail, ascending; may still name rows that died since: searches look at states.
+        self._tail: Rows = np.zeros(0, np.uint32)
+        self._list_tail()
 
     # ------------------------------------------------------------------ writers
 
@@ -67,6 +87,7 @@ class VectorIndex:
         held.state.touch_rows(rows)
         held.state.data[rows] = TAIL  # last: a plan beside this call trusts rows that say so
         self._count(TAIL_COUNT, len(rows))
+        self._tail = np.concatenate((self._tail, rows))
         return rows
 
     def tombstone(self, rows: Rows) -> None:
@@ -88,13 +109,21 @@ class VectorIndex:
 
     def apply(self, edit: bytes) -> bool:
         """Carry out a planned edit. False: ignored, it was planned on another graph version."""
-        return False
+        if version_of(edit) != self.graph_version:
+            return False
+        apply_edit(self._columns, decode(edit))
+        self._list_tail()
+        return True
 
     # ------------------------------------------------------------------ leader side
 
-    def plan(self, rows_limit: int) -> bytes | None:
-        """The next edit, or None if there is nothing to do."""
-        return None
+    def plan(self, rows_limit: int, *, slices: int = 1, run: Run = map) -> bytes | None:
+        """The next edit, linking at most `rows_limit` rows; None if there is nothing to do.
+
+        `run` is called with a function and `slices` arguments, like `map`; a thread pool's `map`
+        spreads the work. The bytes do not depend on either.
+        """
+        return self._planner.plan(rows_limit, slices, run)
 
     # ------------------------------------------------------------------ readers
 
@@ -112,16 +141,54 @@ class VectorIndex:
         `slots`: a mask over slots; only rows of set slots count. Fewer than `k` only if fewer
         match.
         """
-        states = self._columns.state.used
-        live = (states == TAIL) | (states == LINKED)
-        if slots is not None:
-            at = self._columns.row_slot.used
-            inside = at < len(slots)
-            live &= inside
-            live[inside] &= slots[at[inside]]
-        rows = np.flatnonzero(live).astype(np.uint32)
-        rows, found = flat.nearest(self.options.metric, query, self._columns.vectors.data, rows, k)
-        return rows, scores_of(self.options.metric, found)
+        rows, scores, counts = self.search_many(
+            query.reshape(1, -1), k, ef=ef, slots=slots, exact=exact
+        )
+        count = int(counts[0])
+        return rows[0, :count], scores[0, :count]
+
+    def search_many(
+        self,
+        queries: NDArray[np.float32],
+        k: int,
+        *,
+        ef: int,
+        slots: NDArray[np.bool_] | None = None,
+        exact: bool = False,
+    ) -> tuple[Rows, NDArray[np.float32], NDArray[np.int64]]:
+        """`search` for each of `queries` (q, dim) in one call: rows (q, k), scores (q, k) and how
+        many of each are filled (q,); the rest is zero."""
+        count = len(queries)
+        rows = np.zeros((count, k), np.uint32)
+        distances = np.zeros((count, k), np.float32)
+        counts = np.zeros(count, np.int64)
+        total = self._columns.state.rows
+        masked = slots is not None
+        request = Request(
+            k=k,
+            ef=min(max(ef, k), EF_MAX),
+            n=total,
+            tail=len(self._tail),
+            masked=int(masked),
+            exact=int(exact or k > EF_MAX),
+        )
+        scratch = self._scratches.take(total, k)
+        try:
+            search_queries(
+                self._graph,
+                scratch,
+                self._measure,
+                request,
+                _plain(slots) if slots is not None else _NO_MASK,
+                self._tail,
+                _plain(queries),
+                rows,
+                distances,
+                counts,
+            )
+        finally:
+            self._scratches.give(scratch)
+        return rows, scores_of(self.options.metric, distances), counts
 
     def vectors(self, rows: NDArray[np.integer[Any]]) -> NDArray[np.float32]:
         """A copy of the stored vectors of `rows`, shape (n, dim)."""
@@ -160,11 +227,14 @@ class VectorIndex:
     @property
     def distances_total(self) -> int:
         """Distances computed by searches and plans of this process. `apply` computes none."""
-        return 0
+        return self._scratches.distances
 
     def check(self) -> list[str]:
         """Violated invariants, in words; empty if all hold."""
-        return []
+        return violations(self._columns, self.options)
+
+    def _list_tail(self) -> None:
+        self._tail = np.flatnonzero(self._columns.state.used == TAIL).astype(np.uint32)
 
     def _meta(self, word: int) -> int:
         return int(self._columns.meta.data[word])
@@ -173,4 +243,7 @@ class VectorIndex:
         self._columns.meta.put(word, np.uint64(self._meta(word) + change))
 
 
-__all__ = ["ENTRY", "VectorIndex"]
+
+def _plain(array: NDArray[Any]) -> NDArray[Any]:
+    """The array as kernels are compiled for: C order and writable (a copy if it is not)."""
+    return np.require(array, requirements=("C", "W", "A"))

@@ -1,0 +1,137 @@
+"""Applying an edit: the same memory writes on every replica, in a bounded step.
+
+Everything is checked before the first write, so that an edit is carried out wholly or not at all;
+one that does not fit the columns can only come from a defect and is a `Corruption`.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from balsadb.errors import Corruption
+from balsadb.index.edit import Edit
+from balsadb.index.edit_kernels import ListChanges, change_lists
+from balsadb.index.layout import (
+    ENTRY,
+    FREE,
+    GRAPH_VERSION,
+    LINKED,
+    LINKED_COUNT,
+    LINKED_DEAD,
+    LINKED_DEAD_COUNT,
+    NORM_MAX,
+    TAIL,
+    TAIL_COUNT,
+    TAIL_DEAD,
+    TAIL_DEAD_COUNT,
+    TOP_LAYER,
+    Columns,
+)
+
+Rows = NDArray[np.uint32]
+
+
+def apply_edit(held: Columns, edit: Edit) -> None:
+    """Carry out an edit planned on the present graph version."""
+    _check_rows(held, edit)
+    _open_upper_lists(held, edit.rows_linked)
+    _change_lists(held, edit)
+    _link_rows(held, edit.rows_linked)
+    if len(edit.rows_freed):
+        _free_rows(held, edit.rows_freed)
+    ceiling = int(np.array(edit.ceiling, np.float32).view(np.uint32))
+    for word, value in (
+        (ENTRY, edit.entry),  # after its row was linked
+        (TOP_LAYER, edit.top_layer),
+        (NORM_MAX, ceiling),
+        (GRAPH_VERSION, edit.graph_version + 1),
+    ):
+        held.meta.put(word, np.uint64(value))
+
+
+def _check_rows(held: Columns, edit: Edit) -> None:
+    rows = held.state.rows
+    for numbers in (edit.rows_linked, edit.rows_freed, edit.list_row, edit.links):
+        if len(numbers) and int(numbers.max()) >= rows:
+            raise Corruption("an edit of the graph names a row that does not exist")
+    states = held.state.data
+    if not np.isin(states[edit.rows_linked], (TAIL, TAIL_DEAD)).all():
+        raise Corruption("an edit of the graph links a row that is not in the tail")
+    if not np.isin(states[edit.rows_freed], (TAIL_DEAD, LINKED_DEAD)).all():
+        raise Corruption("an edit of the graph frees a row that is not dead")
+    if (edit.list_layer > held.layer.data[edit.list_row]).any():
+        raise Corruption("an edit of the graph names a list above its row's layer")
+    if edit.entry > rows:
+        raise Corruption("an edit of the graph names an entry row that does not exist")
+
+
+def _open_upper_lists(held: Columns, rows: Rows) -> None:
+    """Give rows above layer 0 their lists, in order, behind those in use."""
+    high = rows[held.layer.data[rows] > 0]
+    if not len(high):
+        return
+    layers = held.layer.data[high].astype(np.int64)
+    ends = held.upper_links.rows + np.cumsum(layers)
+    held.upper_links.resize(int(ends[-1]))
+    held.upper_offset.touch_rows(high)
+    held.upper_offset.data[high] = (ends - layers + 1).astype(np.uint32)
+
+
+def _change_lists(held: Columns, edit: Edit) -> None:
+    width = edit.masks.shape[1]
+    masks = np.zeros((len(edit.list_row), width), np.uint8)
+    masks[edit.masked] = edit.masks
+    upper = edit.list_layer > 0
+    appended_upper = np.repeat(upper, edit.appended)
+    offsets = held.upper_offset.data[edit.list_row].astype(np.int64)
+    place = np.where(upper, offsets + edit.list_layer - 2, edit.list_row.astype(np.int64))
+    if len(place) and int(place.min()) < 0:
+        raise Corruption("an edit of the graph names a list that was never opened")
+    work = [
+        (column, ListChanges(place[at], edit.masked[at], masks[at], edit.appended[at], links))
+        for column, at, links in (
+            (held.links0, ~upper, edit.links[~appended_upper]),
+            (held.upper_links, upper, edit.links[appended_upper]),
+        )
+    ]
+    for column, changes in work:
+        if change_lists(column.data, changes, 0) >= 0:
+            raise Corruption("an edit of the graph overfills a list")
+    for column, changes in work:
+        column.touch_rows(changes.place)
+        change_lists(column.data, changes, 1)
+
+
+def _link_rows(held: Columns, rows: Rows) -> None:
+    states = held.state.data[rows]
+    dead = states == TAIL_DEAD
+    held.state.touch_rows(rows)
+    held.state.data[rows] = np.where(dead, LINKED_DEAD, LINKED).astype(np.uint8)
+    gone = int(dead.sum())
+    _add(held, LINKED_COUNT, len(rows))
+    _add(held, LINKED_DEAD_COUNT, gone)
+    _add(held, TAIL_COUNT, gone - len(rows))
+    _add(held, TAIL_DEAD_COUNT, -gone)
+
+
+def _free_rows(held: Columns, rows: Rows) -> None:
+    """Zero everything of the rows and hand them back."""
+    graph = int((held.state.data[rows] == LINKED_DEAD).sum())
+    for row in rows[held.upper_offset.data[rows] > 0]:
+        first = int(held.upper_offset.data[row]) - 1
+        last = first + int(held.layer.data[row])
+        held.upper_links.touch(first, last)
+        held.upper_links.data[first:last] = 0
+    for column in (held.vectors, held.links0, held.upper_offset, held.layer, held.row_slot):
+        column.touch_rows(rows)
+        column.data[rows] = 0
+    held.state.touch_rows(rows)
+    held.state.data[rows] = FREE
+    held.rows.free(rows)
+    _add(held, LINKED_COUNT, -graph)
+    _add(held, LINKED_DEAD_COUNT, -graph)
+    _add(held, TAIL_DEAD_COUNT, graph - len(rows))
+
+
+def _add(held: Columns, word: int, change: int) -> None:
+    if change:
+        held.meta.put(word, np.uint64(int(held.meta.data[word]) + change))

@@ -1,0 +1,110 @@
+"""The edit: a planned change of the graph, as bytes that the log carries.
+
+It holds changes of lists (keep these of the old links, append those), not lists. Little-endian:
+
+    header   format u16, bytes a mask u16, graph version u64 (the edit applies to this one only),
+             entry row + 1 u32, top layer u32, squared-length ceiling f32,
+             counts u32: rows linked, rows freed, lists changed, links appended, masks
+    u32      rows linked | rows freed | row of each changed list | links appended, list by list
+    u8       layer of each changed list (+ 128: has a mask) | links appended to each | masks
+
+A mask has a bit for each link the list holds now, in list order, set if the link stays. Freed rows
+may be of any state: today dead rows of the tail, with repair also dead rows of the graph.
+"""
+
+import struct
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from balsadb.errors import Corruption
+
+EDIT_FORMAT: Final = 1
+MASKED: Final = 128
+_HEADER: Final = struct.Struct("<HHQIIfIIIII")
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """A decoded edit. `masks` has a row for each list with `masked`; `links` are all appended
+    links, list after list."""
+
+    graph_version: int
+    entry: int
+    top_layer: int
+    ceiling: float
+    rows_linked: NDArray[np.uint32]
+    rows_freed: NDArray[np.uint32]
+    list_row: NDArray[np.uint32]
+    list_layer: NDArray[np.uint8]
+    masked: NDArray[np.bool_]
+    masks: NDArray[np.uint8]
+    appended: NDArray[np.uint8]
+    links: NDArray[np.uint32]
+
+
+def encode(edit: Edit) -> bytes:
+    """The bytes of an edit; equal edits give equal bytes."""
+    head = _HEADER.pack(
+        EDIT_FORMAT,
+        edit.masks.shape[1],
+        edit.graph_version,
+        edit.entry,
+        edit.top_layer,
+        edit.ceiling,
+        len(edit.rows_linked),
+        len(edit.rows_freed),
+        len(edit.list_row),
+        len(edit.links),
+        len(edit.masks),
+    )
+    layers = edit.list_layer | np.where(edit.masked, MASKED, 0).astype(np.uint8)
+    words = (edit.rows_linked, edit.rows_freed, edit.list_row, edit.links)
+    parts = [head, *(part.astype("<u4").tobytes() for part in words)]
+    parts += [layers.tobytes(), edit.appended.tobytes(), edit.masks.tobytes()]
+    return b"".join(parts)
+
+
+def version_of(data: bytes) -> int:
+    """The graph version an edit was planned on, without decoding the rest."""
+    if len(data) < _HEADER.size:
+        raise Corruption("an edit of the graph is cut short")
+    form, _, version, *_ = _HEADER.unpack_from(data)
+    if form != EDIT_FORMAT:
+        raise Corruption(f"an edit of the graph has the unknown format {form}")
+    return int(version)
+
+
+def decode(data: bytes) -> Edit:
+    """The edit of some bytes, in arrays of its own. Corruption if they cannot be one."""
+    version = version_of(data)
+    _, width, _, entry, top, ceiling, linked, freed, lists, links, masks = _HEADER.unpack_from(data)
+    words = linked + freed + lists + links
+    if len(data) != _HEADER.size + 4 * words + 2 * lists + masks * width:
+        raise Corruption("an edit of the graph has the wrong length")
+    at_bytes = _HEADER.size + 4 * words
+    word = np.frombuffer(data, "<u4", words, _HEADER.size).copy()
+    byte = np.frombuffer(data, np.uint8, offset=at_bytes).copy()
+    rows_linked, rows_freed, list_row, all_links = np.split(
+        word, np.cumsum([linked, freed, lists])
+    )
+    masked = byte[:lists] >= MASKED
+    appended = byte[lists : 2 * lists].copy()
+    if int(appended.sum(dtype=np.int64)) != links or int(masked.sum()) != masks:
+        raise Corruption("an edit of the graph does not add up")
+    return Edit(
+        graph_version=version,
+        entry=entry,
+        top_layer=top,
+        ceiling=ceiling,
+        rows_linked=rows_linked,
+        rows_freed=rows_freed,
+        list_row=list_row,
+        list_layer=byte[:lists] & np.uint8(MASKED - 1),
+        masked=masked,
+        masks=byte[2 * lists :].reshape(masks, width),
+        appended=appended,
+        links=all_links,
+    )

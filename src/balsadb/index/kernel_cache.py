@@ -1,0 +1,103 @@
+"""Where compiled kernels are kept between runs, and how many were compiled in this one.
+
+Numba invalidates a cached kernel when its own file changes, but not when a function it calls in
+another file does. So the directory is named by a digest of all kernel sources, Numba's version
+and the processor: whatever could change the machine code changes the directory.
+
+This is the one module of the index that looks at the environment and the file system
+(`BALSADB_CACHE_DIR`, else `XDG_CACHE_HOME/balsadb`, else `~/.cache/balsadb`, else a directory of
+the user's in the system's temporary folder).
+"""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from functools import cache
+from hashlib import blake2b
+from pathlib import Path
+from tempfile import gettempdir
+from typing import Any
+
+import llvmlite
+import llvmlite.binding as llvm
+import numba
+from numba import config, njit
+from numba.core import event
+
+SOURCES = ("intrinsics.py", "kernels.py", "plan_kernels.py", "edit_kernels.py")
+"""The files of this package whose text goes into machine code."""
+
+
+class _CompilationCount(event.Listener):
+    """Counts compilations; a kernel that is loaded from the cache is none."""
+
+    def __init__(self) -> None:
+        self.total = 0
+
+    def on_start(self, event: event.Event) -> None:
+        self.total += 1
+
+    def on_end(self, event: event.Event) -> None:
+        pass
+
+
+_count = _CompilationCount()
+event.register("numba:compile", _count)
+
+
+def compilations() -> int:
+    """Kernel specialisations compiled by Numba in this process so far, whoever asked for them."""
+    return _count.total
+
+
+@cache
+def directory() -> str:
+    """The cache directory of this version on this processor; made if it does not exist."""
+    digest = blake2b(digest_size=12)
+    here = Path(__file__).parent
+    for name in SOURCES:
+        digest.update((here / name).read_bytes())
+    for part in (
+        sys.version,
+        numba.__version__,
+        llvmlite.__version__,
+        llvm.get_host_cpu_name(),
+        llvm.get_host_cpu_features().flatten(),
+    ):
+        digest.update(part.encode() + b"\0")
+    for root in _roots():
+        path = root / "kernels" / digest.hexdigest()
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError:
+            continue
+        if os.access(path, os.W_OK):
+            return str(path)
+    raise OSError("no directory for compiled kernels: set BALSADB_CACHE_DIR to a writable one")
+
+
+def _roots() -> Sequence[Path]:
+    chosen = os.environ.get("BALSADB_CACHE_DIR")
+    if chosen:
+        return [Path(chosen)]
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return [Path(home) / "balsadb", Path(gettempdir()) / f"balsadb-{os.getuid()}"]
+
+
+def kernel(function: Callable[..., Any]) -> Any:
+    """`njit` for a function that Python calls: releases the interpreter lock, is cached.
+
+    Numba reads its cache directory from a global when a function is decorated: set for that moment
+    only, so that other users of Numba in the process keep theirs.
+    """
+    before = config.CACHE_DIR
+    config.CACHE_DIR = directory()
+    try:
+        return njit(cache=True, nogil=True)(function)
+    finally:
+        config.CACHE_DIR = before
+
+
+def part(function: Callable[..., Any]) -> Any:
+    """`njit` for a function that only kernels call: compiled with them, stored with them."""
+    return njit(nogil=True)(function)

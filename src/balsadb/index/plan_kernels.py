@@ -1,0 +1,242 @@
+# pyright: basic
+"""Planning: which links a batch of new rows gets, and what becomes of the lists it links back to.
+
+Both kernels only read the graph and write into arrays of their caller, each row or group of its
+own: slices of a batch run on any number of threads and the result is the same.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import int64, uint32, uint64
+
+from balsadb.index.intrinsics import address_of
+from balsadb.index.kernel_cache import kernel, part
+from balsadb.index.kernels import (
+    EXPANDED,
+    HALF,
+    descend,
+    insert,
+    key_row,
+    list_of,
+    make_key,
+    measure,
+    ordered_bits,
+    walk,
+)
+from balsadb.index.options import DUPLICATES_KEPT_SHARE
+
+ONE8 = np.uint8(1)
+
+
+class Base(NamedTuple):
+    """What a plan builds on, read once: row count, entry row (-1: no graph), its layer, beam width,
+    links chosen on layer 0 and above."""
+
+    n: int
+    entry: int
+    top: int
+    ef: int
+    links0: int
+    links_upper: int
+
+
+class Batch(NamedTuple):
+    """Rows being linked, ascending; their layers; the first list of each (a row has one for every
+    layer 0 .. its own)."""
+
+    rows: Any
+    layers: Any
+    lists: Any
+
+
+class Groups(NamedTuple):
+    """Lists that change: `row`, `layer` of each; its list in the batch or -1; where its sources
+    start (one entry more than groups); the sources as keys, sorted within a group."""
+
+    row: Any
+    layer: Any
+    own: Any
+    first: Any
+    sources: Any
+
+
+class Changes(NamedTuple):
+    """What becomes of each group's list: whether a mask picks from the old links, the mask, how
+    many links are appended, which."""
+
+    masked: Any
+    mask: Any
+    count: Any
+    links: Any
+
+
+@part
+def select(graph, how, row, candidates, count, limit, chosen):
+    """Algorithm 4 (SELECT-NEIGHBORS-HEURISTIC): walk the candidates from near to far, keep one if
+    it is nearer to `row` than to every one kept so far. Writes keys to `chosen`, returns how many.
+
+    Exact duplicates of `row` would fill the list and cut it off from everything else: they get no
+    more than a share of it.
+    """
+    base, row_bytes = address_of(graph.vectors), uint64(how.dim * 4)
+    own = base + uint64(row) * row_bytes
+    twin_bits = ordered_bits(measure(how, own, own))
+    kept, twins, computed = 0, 0, 1
+    for at in range(count):
+        key = candidates[at] & ~EXPANDED
+        bits = key >> HALF
+        if bits == twin_bits:
+            if twins * DUPLICATES_KEPT_SHARE >= limit:
+                continue
+            twins += 1
+        candidate = base + uint64(key_row(key)) * row_bytes
+        diverse = True
+        for other in range(kept):
+            between = measure(how, candidate, base + uint64(key_row(chosen[other])) * row_bytes)
+            computed += 1
+            if ordered_bits(between) < bits:
+                diverse = False
+                break
+        if diverse:
+            chosen[kept] = key
+            kept += 1
+            if kept == limit:
+                break
+    return kept, computed
+
+
+@part
+def add_peers(graph, how, batch, number, layer, pool, count, capacity):
+    """Offer the other rows of the batch that reach `layer` as candidates, by exact distance."""
+    base, row_bytes = address_of(graph.vectors), uint64(how.dim * 4)
+    own = base + uint64(batch.rows[number]) * row_bytes
+    computed = 0
+    for peer in range(batch.rows.shape[0]):
+        if peer == number or batch.layers[peer] < layer:
+            continue
+        row = int64(batch.rows[peer])
+        key = make_key(measure(how, own, base + uint64(row) * row_bytes), row)
+        computed += 1
+        if count < capacity or key < pool[count - 1]:
+            count, _ = insert(pool, count, capacity, key)
+    return count, computed
+
+
+@kernel
+def plan_links(graph, scratch, how, plan, batch, first, stop, chosen, counts):
+    """Algorithm 1 (INSERT) up to line 10, for batch rows [first, stop): the neighbours of each on
+    each of its layers, as keys in `chosen` (lists, links0) with `counts` (lists,). No link leads to
+    this batch yet, so its rows find each other by exact comparison."""
+    base, row_bytes = address_of(graph.vectors), uint64(how.dim * 4)
+    pool, merged = scratch.pool, scratch.results
+    computed = 0
+    for number in range(first, stop):
+        row, own_layer = int64(batch.rows[number]), int64(batch.layers[number])
+        query = base + uint64(row) * row_bytes
+        count = 0
+        if plan.entry >= 0:
+            over = min(own_layer, plan.top)
+            pool[0] = descend(graph, scratch, how, query, plan.n, plan.entry, plan.top, over)
+            count = 1
+        for layer in range(own_layer, -1, -1):
+            total = 0
+            if plan.entry >= 0 and layer <= plan.top:
+                count = walk(graph, scratch, how, query, layer, plan.n, count, plan.ef)
+                total = count
+                for at in range(count):
+                    merged[at] = pool[at] & ~EXPANDED
+            total, more = add_peers(graph, how, batch, number, layer, merged, total, plan.ef)
+            limit = plan.links0 if layer == 0 else plan.links_upper
+            place = int64(batch.lists[number]) + layer
+            kept, tested = select(graph, how, row, merged, total, limit, chosen[place])
+            counts[place] = kept
+            computed += more + tested
+    scratch.counters[0] += computed
+
+
+@part
+def contains(keys, count, row):
+    """Whether one of the first `count` keys is of this row."""
+    for at in range(count):
+        if key_row(keys[at]) == row:
+            return True
+    return False
+
+
+@part
+def old_links(graph, how, groups, group, chosen, counts, pool, ranked):
+    """The links a group's list has before the change, as keys in list order in `pool`: of the batch
+    (just chosen) or of the graph. Distances only if `ranked`. Returns their number."""
+    own = int64(groups.own[group])
+    if own >= 0:
+        for at in range(counts[own]):
+            pool[at] = chosen[own, at]
+        return int64(counts[own])
+    row, layer = int64(groups.row[group]), int64(groups.layer[group])
+    place = list_of(graph, layer, row)
+    links = graph.links0 if layer == 0 else graph.upper_links
+    degree = min(int64(links[place, 0]), links.shape[1] - 1)
+    base, row_bytes = address_of(graph.vectors), uint64(how.dim * 4)
+    for at in range(degree):
+        other = int64(links[place, at + 1])
+        if ranked:
+            near = measure(
+                how, base + uint64(row) * row_bytes, base + uint64(other) * row_bytes
+            )
+            pool[at] = make_key(near, other)
+        else:
+            pool[at] = uint64(other) << uint64(1)
+    return degree
+
+
+@kernel
+def plan_changes(graph, scratch, how, plan, groups, first, stop, chosen, counts, changes):
+    """Algorithm 1, lines 11-17, for groups [first, stop): each list takes its new links if they fit
+    into its slack, else Algorithm 4 chooses among old and new."""
+    pool, merged = scratch.pool, scratch.results
+    kept_keys = np.empty(max(plan.links0, plan.links_upper), np.uint64)
+    computed = 0
+    for group in range(first, stop):
+        row, layer = int64(groups.row[group]), int64(groups.layer[group])
+        own = int64(groups.own[group])
+        room = (graph.links0 if layer == 0 else graph.upper_links).shape[1] - 1
+        start, end = int64(groups.first[group]), int64(groups.first[group + 1])
+        end = min(end, start + 2 * room)  # sorted by distance: the rest could not stay anyway
+        old = old_links(graph, how, groups, group, chosen, counts, pool, False)
+        fresh = 0
+        for at in range(start, end):
+            fresh += not contains(pool, old, key_row(groups.sources[at]))
+        total, out = 0, 0
+        if old + fresh <= room:
+            if own >= 0:
+                for at in range(old):
+                    changes.links[group, out] = uint32(key_row(pool[at]))
+                    out += 1
+            for at in range(start, end):
+                if not contains(pool, old, key_row(groups.sources[at])):
+                    changes.links[group, out] = uint32(key_row(groups.sources[at]))
+                    out += 1
+            changes.count[group] = out
+            continue
+        old_links(graph, how, groups, group, chosen, counts, pool, True)
+        computed += old
+        for at in range(old):
+            total, _ = insert(merged, total, merged.shape[0], pool[at])
+        for at in range(start, end):
+            if not contains(pool, old, key_row(groups.sources[at])):
+                total, _ = insert(merged, total, merged.shape[0], groups.sources[at])
+        limit = plan.links0 if layer == 0 else plan.links_upper
+        kept, tested = select(graph, how, row, merged, total, limit, kept_keys)
+        computed += tested
+        if own < 0:
+            changes.masked[group] = 1
+            for at in range(old):
+                if contains(kept_keys, kept, key_row(pool[at])):
+                    changes.mask[group, at >> 3] |= np.uint8(1 << (at & 7))
+        for at in range(kept):
+            if own >= 0 or not contains(pool, old, key_row(kept_keys[at])):
+                changes.links[group, out] = uint32(key_row(kept_keys[at]))
+                out += 1
+        changes.count[group] = out
+    scratch.counters[0] += computed

@@ -1,0 +1,233 @@
+"""Planning an edit: Algorithm 1 (INSERT) for a batch of rows at once, writing nothing.
+
+Three steps. (1) For every row of the batch, on each of its layers, its neighbours: a walk over the
+graph as it is, plus the rest of the batch by exact comparison, reduced by Algorithm 4. (2) The
+links back: pairs (target, source) grouped by target, sorted by (distance, row). (3) For every
+target, append if the slack allows, else reduce old and new by Algorithm 4. So a list is written at
+most once an edit, and no step depends on the order in which slices are worked off.
+
+A plan may run beside `add` and `tombstone`: it takes the row count once and looks at no row beyond
+it. A concurrent edit makes it useless, not dangerous: its graph version no longer matches.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from balsadb.index import edit, flat
+from balsadb.index.edit import Edit
+from balsadb.index.kernels import LIFTED, Graph, Measure
+from balsadb.index.layout import (
+    ENTRY,
+    GRAPH_VERSION,
+    LINKED_COUNT,
+    NORM_MAX,
+    TAIL,
+    TAIL_DEAD,
+    TOP_LAYER,
+    Columns,
+    draw_layers,
+)
+from balsadb.index.metrics import KERNEL_CODES, Metric
+from balsadb.index.options import IndexOptions
+from balsadb.index.plan_kernels import Base, Batch, Changes, Groups, plan_changes, plan_links
+from balsadb.index.scratch import ScratchPool
+
+EDIT_BYTES_MAX: Final = 900_000
+"""An edit that is longer is planned again for half the rows: a log entry has its own limit."""
+ROWS_MAX: Final = 1_024
+"""Rows of a batch: exact comparison within it costs the square."""
+DEAD_ROWS_MIN: Final = 256
+"""Dead rows of the tail that are worth an edit when there is nothing to link."""
+CEILING_ROOM: Final = 1.21
+"""Head-room of the largest squared length (Dot), so that it seldom changes."""
+
+Run = Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]
+"""Runs a function on each slice, like `map`; on threads if the caller has some."""
+
+
+class Planner:
+    """Plans for one index. Holds nothing between calls."""
+
+    def __init__(
+        self, columns: Columns, graph: Graph, options: IndexOptions, scratches: ScratchPool
+    ) -> None:
+        self._columns = columns
+        self._graph = graph
+        self._options = options
+        self._scratches = scratches
+
+    def plan(self, rows_limit: int, slices: int, run: Run) -> bytes | None:
+        """The next edit for at most `rows_limit` rows, or None if there is nothing to do."""
+        count = self._columns.state.rows  # once: rows added from now on are not looked at
+        states = self._columns.state.data[:count]
+        meta = self._columns.meta.data
+        waiting = np.flatnonzero(states == TAIL).astype(np.uint32)
+        dead = np.flatnonzero(states == TAIL_DEAD).astype(np.uint32)
+        if int(meta[LINKED_COUNT]) == 0 and len(waiting) < self._options.graph_rows_min:
+            waiting = waiting[:0]
+        if len(waiting) == 0 and len(dead) < DEAD_ROWS_MIN:
+            return None
+        limit = max(1, min(rows_limit, ROWS_MAX))
+        dead = dead[: 4 * ROWS_MAX]
+        while True:
+            data = edit.encode(self._edit(count, waiting[:limit], dead, (slices, run)))
+            if len(data) <= EDIT_BYTES_MAX or limit == 1:
+                return data
+            limit = max(1, limit // 2)
+
+    def _edit(
+        self, count: int, rows: NDArray[np.uint32], freed: NDArray[np.uint32], how: tuple[int, Run]
+    ) -> Edit:
+        options, meta = self._options, self._columns.meta.data
+        layers = draw_layers(rows, options.m, options.seed)
+        lists = np.zeros(len(rows) + 1, np.int64)
+        np.cumsum(layers.astype(np.int64) + 1, out=lists[1:])
+        batch = Batch(rows, layers, lists[:-1].copy())
+        entry, top = int(meta[ENTRY]), int(meta[TOP_LAYER])
+        base = Base(count, entry - 1, top, options.ef_construct, options.links0, options.m)
+        measure, ceiling = self._measure(rows)
+        chosen = np.zeros((int(lists[-1]), options.links0), np.uint64)
+        counts = np.zeros(int(lists[-1]), np.int64)
+        slicing = _Slicing(self._graph, self._scratches, measure, base, *how)
+        slicing.each(plan_links, len(rows), batch, chosen=chosen, counts=counts)
+        groups = group_links(batch, chosen, counts)
+        lists_changed = len(groups.row)
+        room = max(options.width0, options.width_upper) - 1
+        changes = Changes(
+            masked=np.zeros(lists_changed, np.uint8),
+            mask=np.zeros((lists_changed, -(-room // 8)), np.uint8),
+            count=np.zeros(lists_changed, np.uint8),
+            links=np.zeros((lists_changed, room), np.uint32),
+        )
+        slicing.each(plan_changes, lists_changed, groups, chosen=chosen, counts=counts, out=changes)
+        if len(rows) and (entry == 0 or int(layers.max()) > top):
+            top = int(layers.max())
+            entry = int(rows[np.argmax(layers)]) + 1
+        return _assemble(
+            Edit(
+                graph_version=int(meta[GRAPH_VERSION]),
+                entry=entry,
+                top_layer=top,
+                ceiling=ceiling,
+                rows_linked=rows,
+                rows_freed=freed,
+                list_row=groups.row,
+                list_layer=groups.layer,
+                masked=changes.masked.astype(np.bool_),
+                masks=changes.mask,
+                appended=changes.count,
+                links=changes.links,
+            )
+        )
+
+    def _measure(self, rows: NDArray[np.uint32]) -> tuple[Measure, float]:
+        """How the plan compares vectors, and the ceiling of squared lengths it goes by (Dot)."""
+        dim, metric = self._options.dim, self._options.metric
+        if metric is not Metric.DOT:
+            return Measure(KERNEL_CODES[metric], dim, np.float32(0)), 0.0
+        bits = np.array(int(self._columns.meta.data[NORM_MAX]), np.uint32)
+        ceiling = bits.view(np.float32)[()]
+        vectors = self._columns.vectors.data[rows]
+        longest = flat.lane_sum(vectors * vectors).max(initial=np.float32(0))
+        if longest > ceiling:
+            ceiling = np.float32(longest * np.float32(CEILING_ROOM))
+        return Measure(LIFTED, dim, ceiling), float(ceiling)
+
+
+class _Slicing(NamedTuple):
+    """Runs a kernel over slices of its work."""
+
+    graph: Graph
+    scratches: ScratchPool
+    measure: Measure
+    base: Base
+    slices: int
+    run: Run
+
+    def each(
+        self,
+        kernel: Callable[..., None],
+        number: int,
+        work: Batch | Groups,
+        *,
+        chosen: NDArray[np.uint64],
+        counts: NDArray[np.int64],
+        out: Changes | None = None,
+    ) -> None:
+        """Call the kernel on [0, number) in `slices` contiguous parts."""
+        bounds = np.linspace(0, number, min(self.slices, max(1, number)) + 1).astype(int).tolist()
+        last = () if out is None else (out,)
+
+        def one(part: tuple[int, int]) -> None:
+            scratch = self.scratches.take(self.base.n)
+            try:
+                kernel(
+                    self.graph,
+                    scratch,
+                    self.measure,
+                    self.base,
+                    work,
+                    *part,
+                    chosen,
+                    counts,
+                    *last,
+                )
+            finally:
+                self.scratches.give(scratch)
+
+        for _ in self.run(one, list(zip(bounds[:-1], bounds[1:], strict=True))):
+            pass
+
+
+def group_links(
+    batch: Batch, chosen: NDArray[np.uint64], counts: NDArray[np.int64]
+) -> Groups:
+    """The lists an edit changes, ascending by (layer, row): those of the batch and those that are
+    linked to, each with the rows that link to it, sorted by (distance, row)."""
+    per_row = batch.layers.astype(np.int64) + 1
+    list_row = np.repeat(batch.rows.astype(np.uint64), per_row)
+    list_layer = np.arange(len(list_row)) - np.repeat(batch.lists, per_row)
+    own_key = list_layer.astype(np.uint64) << np.uint64(32) | list_row
+    valid = np.arange(chosen.shape[1]) < counts[:, np.newaxis]
+    keys = chosen[valid]
+    source = np.repeat(list_row, counts)
+    low = np.uint64(0xFFFFFFFF)
+    target = np.repeat(own_key & ~low, counts) | (keys & low) >> np.uint64(1)
+    backward = keys & ~low | source << np.uint64(1)
+    order = np.lexsort((backward, target))
+    target, backward = target[order], backward[order]
+    groups = np.union1d(target, own_key)
+    own = np.full(len(groups), -1, np.int64)
+    own[np.searchsorted(groups, own_key)] = np.arange(len(own_key))
+    return Groups(
+        row=(groups & low).astype(np.uint32),
+        layer=(groups >> np.uint64(32)).astype(np.uint8),
+        own=own,
+        first=np.append(np.searchsorted(target, groups), len(target)).astype(np.int64),
+        sources=np.ascontiguousarray(backward),
+    )
+
+
+def _assemble(wide: Edit) -> Edit:
+    """Drop lists that do not change, and the unused ends of masks and links."""
+    changed = (wide.appended > 0) | wide.masked
+    appended = wide.appended[changed]
+    rectangle = wide.links[changed]
+    used = np.arange(rectangle.shape[1]) < appended[:, np.newaxis]
+    return Edit(
+        graph_version=wide.graph_version,
+        entry=wide.entry,
+        top_layer=wide.top_layer,
+        ceiling=wide.ceiling,
+        rows_linked=wide.rows_linked,
+        rows_freed=wide.rows_freed,
+        list_row=wide.list_row[changed],
+        list_layer=wide.list_layer[changed],
+        masked=wide.masked[changed],
+        masks=wide.masks[wide.masked & changed],
+        appended=appended,
+        links=rectangle[used],
+    )
