@@ -90,8 +90,8 @@ class Ready(msgspec.Struct, frozen=True, kw_only=True):
     messages_after_persist: list[Message]
     """May leave once this Ready and all before it are durable."""
     committed: list[Entry]
-    """To be applied, in order, after those of earlier Readies and after any earlier `snapshot`. They
-    are durable here already. Report with `on_applied`."""
+    """To be applied, in order, after those of earlier Readies and after any earlier `snapshot`.
+    They are durable here already. Report with `on_applied`."""
     reads: list[tuple[int, LogIndex]]
     """(read id, log index): the read may be served once that index is applied."""
     dropped_reads: list[int]
