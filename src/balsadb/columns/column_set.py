@@ -79,8 +79,10 @@ class ColumnSet:
         are remembered, so that the first digest after a restart costs nothing. Corruption if the
         chunks are not as long as the meta says; ValueError if the name is taken.
         """
-        column = self.create(meta.name, meta.dtype, meta.row_shape, rows_max=meta.rows_max)
+        if meta.name in self._columns:
+            raise ValueError(f"column {meta.name!r} exists")
         try:
+            column = Column(meta.name, meta.dtype, meta.row_shape, rows_max=meta.rows_max)
             column.resize(meta.rows)
             position = 0
             for number, data in enumerate(chunks):
@@ -90,7 +92,7 @@ class ColumnSet:
                 position = column.load(position, data, digests[number] if digests else b"")
             if position != meta.rows * meta.row_bytes:
                 raise ValueError(f"{position} bytes for {meta.rows} rows")
-        except (ValueError, IndexError) as error:
-            self.remove(meta.name)
+        except (TypeError, ValueError, IndexError) as error:
             raise Corruption(f"column {meta.name!r} cannot be restored: {error}") from error
+        self._columns[meta.name] = column
         return column

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from balsadb.columns.meta import ColumnMeta, chunk_digest, column_digest
+from balsadb.errors import Corruption
 
 
 class FrozenColumn:
@@ -81,15 +82,39 @@ class FrozenColumn:
         self._digests[index] = digest
         return digest
 
+    def known_digest(self, index: int) -> bytes:
+        """The digest of a chunk if it is known without hashing, else empty."""
+        return self._digests[index]
+
+    def read(self, index: int) -> tuple[bytes, bytes]:
+        """Digest and bytes of a chunk, with one hash of exactly these bytes.
+
+        Corruption if they are not those of the digest that was known: memory rotted, or a writer
+        did not announce its write.
+        """
+        data = self.chunk(index)
+        digest = chunk_digest(data)
+        with self._lock:
+            known = self._digests[index]
+            if known and known != digest:
+                raise Corruption(
+                    f"chunk {index} of column {self.meta.name!r} changed without being touched"
+                )
+            self._digests[index] = digest
+            if not self._diverged[index] and self._live is not None:
+                self._remember(index, digest)
+        return digest, data
+
     def digest(self) -> bytes:
         """The column's digest at the time of the freeze: equals `Column.digest()` then."""
         return column_digest(self.meta, map(self.chunk_digest, range(self.chunk_count)))
 
     def copy_ahead(self, bytes_max: int) -> int:
         """Put aside copies of up to `bytes_max` bytes of chunks that nobody wrote yet, so that the
-        writer need not. Returns the bytes copied; 0 when nothing is left to copy."""
+        writer need not. Chunks that changed of late, whose digest is unknown, come first: they are
+        the likeliest to be written again. Returns the bytes copied, 0 when nothing is left."""
         copied = 0
-        for index in range(self.chunk_count):
+        for index in sorted(range(self.chunk_count), key=lambda i: self._digests[i] != b""):
             with self._lock:
                 if self._live is None:
                     break
