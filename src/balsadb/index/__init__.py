@@ -1,20 +1,80 @@
-"""The index: HNSW over columns."""
+"""Finding near vectors: HNSW over columns, as plan, edit, apply.
 
-from balsadb.index.metrics import Metric, larger_is_better, prepare_vector
-from balsadb.index.options import IndexOptions
+The problem. Given n vectors and a query, find the k nearest. Comparing with all of them is exact
+and costs n distances. A *graph* does it in about log n: connect each vector with some of its
+neighbours; start anywhere; step to the neighbour nearest to the query until no step helps. The
+index is Malkov and Yashunin's *hierarchical navigable small world* graph (HNSW, IEEE TPAMI 2020,
+arXiv 1603.09320); the code names the paper's algorithms where it runs them.
+
+How the graph finds things (`kernels`)
+--------------------------------------
+*Rows and layers.* A vertex is a *row* of the vectors column. All rows are on layer 0; one in m of
+them also on layer 1, one in m * m on layer 2, and so on: the upper layers are the motorways. Which
+rows, a hash of row and seed decides (section 4 of the paper draws it at random).
+
+*Descent.* From the *entry*, a row of the top layer, greedy steps on each layer lead to a row near
+the query (Algorithm 5, lines 1-5).
+
+*Beam.* Greedy steps alone end in local minima, so layer 0 is searched with a beam (Algorithm 2): a
+sorted *pool* of the `ef` nearest rows seen. Expand the nearest row not expanded yet: compute the
+distances of its unseen neighbours, offer them to the pool; stop when all of the pool is expanded.
+`ef` buys recall with time; `k` results are the head of the pool.
+
+*Which neighbours.* Not the nearest ones: they would all lie in one direction, and a cluster would
+link to itself only. Algorithm 4 walks the candidates from near to far and keeps one only if it is
+nearer to the new row than to every neighbour kept so far. What is left points in all directions.
+
+How it changes: plan, edit, apply (`planner`, `edit`, `applier`)
+-----------------------------------------------------------------
+Distances are expensive, memory writes are cheap, and replicas must be equal to the byte. So one
+node *plans* (searches, selects, writes nothing), the plan is an *edit* (about 200 bytes for each
+row of 128 dimensions), the edit goes through the log, and every node *applies* it. A new vector
+first joins the *tail*: rows that are stored but not linked, which every search scans exactly. An
+edit links a batch of them. Lists have *slack*: links back are appended until a list is full, and
+only then does Algorithm 4 choose again, which saves most of the reductions.
+
+Deleting makes a *tombstone*: the row is walked through but not returned.
+
+Filters
+-------
+A filter is a mask over slots. Few matching rows: an exact scan of them. Many: a beam that walks
+through everything and collects matches, until enough are known and nothing nearer is left to
+expand; if its pool runs dry or it has cost as much as the scan would, the scan decides. The border
+is counted in distances, from replicated numbers only. Tombstones are handled as such a filter.
+
+Invariants (`check` verifies them)
+----------------------------------
+1. Equal columns and equal calls of `add`, `tombstone` and `apply` give equal columns. No clock, no
+   thread, no floating-point sum takes part in them.
+2. `graph_version` counts the edits. An edit applies to the version it was planned on; on any other
+   it is ignored by all replicas alike. Only edits change links.
+3. A row is freed only by an edit, so no row is re-used under a plan.
+4. A list names rows of its layer or higher, none twice, never its owner; unused bytes are zero.
+5. The entry is a row of the top layer and was linked by an earlier, or the same, edit.
+6. Every distance, in walks, scans and scores, is the same sum in the same order (`intrinsics`): an
+   answer does not depend on the path that found it, nor on the processor. Ties break by row.
+
+Costs
+-----
+Memory beside the vectors: 4 * width0 bytes of links a row (192 for m = 16), about 12 more for the
+rest, `4 * width_upper / (m - 1)` for upper layers. One search at ef 64 over 35,000 vectors of 128
+dimensions: about 1,600 distances, 0.1 ms. Planning: about 0.15 ms a row and core; applying: 0.002.
+
+What it does not do
+-------------------
+It does not repair the graph after deletes (dead rows stay as waypoints; the edit format can free
+them), nor quantise; it takes no locks: writers must be kept apart from readers by the caller
+(`plan` alone may run beside `add` and `tombstone`).
+"""
+
+from balsadb.index.kernel_cache import compilations
+from balsadb.index.metrics import Metric, larger_is_better, prepare_vector, scores_of
+from balsadb.index.options import EF_MAX, IndexOptions
+from balsadb.index.rehearsal import compile_all
 from balsadb.index.vector_index import VectorIndex
 
-
-def compile_all() -> None:
-    """Compile, or load from the cache, every kernel a node may need."""
-
-
-def compilations() -> int:
-    """Kernel specialisations compiled in this process so far."""
-    return 0
-
-
 __all__ = [
+    "EF_MAX",
     "IndexOptions",
     "Metric",
     "VectorIndex",
@@ -22,4 +82,5 @@ __all__ = [
     "compile_all",
     "larger_is_better",
     "prepare_vector",
+    "scores_of",
 ]
