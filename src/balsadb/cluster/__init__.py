@@ -13,12 +13,13 @@ a thread of its own, a thread for each executor, lanes of framed messages over H
 of the tests is another body: simulated time, network, disk and completions around the same driver.
 
 Vocabulary
-    *frame*: what one driver sends another (`frames`): a Raft message or a packet. *lane*: an ordered
-    stream of frames between two nodes that never waits for another lane (`wire`). *work*: something
-    handed to an executor; *piece*: one `ApplyWork`. *token*: names a proposal or a read until it
-    is answered. *mark*: the WAL's note of the newest checkpoint. *offer*: a leader's word that a
-    follower needs a checkpoint. *staged*: an offered checkpoint that is durable here but not yet
-    ours.
+    *frame*: what one driver sends another (`frames`): a Raft message or a packet.
+    *lane*: an ordered stream of frames between two nodes that never waits for another (`wire`).
+    *work*: what is handed to an executor; *piece*: one `ApplyWork`.
+    *token*: names a proposal or a read until it is answered.
+    *mark*: the WAL's note of the newest checkpoint.
+    *offer*: a leader's word that a follower needs a checkpoint; *staged*: an offered checkpoint
+    that is durable here but not yet ours.
 
 Invariants
     * A message of a term leaves only when that term is durable; an attestation (vote, append

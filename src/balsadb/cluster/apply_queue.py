@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from balsadb.cluster.effects import ApplyEntries, ApplyFreeze, ApplyRestore, ApplyWork
-from balsadb.storage import Manifest
+from balsadb.storage.manifest import Manifest
 from balsadb.types import Entry
 
 ENTRY_OVERHEAD_BYTES = 32

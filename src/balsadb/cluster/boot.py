@@ -18,7 +18,7 @@ checkpoint stands in for them, and the term is raised to the checkpoint's; nothi
 that term, because no message of it can have left.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from balsadb.cluster.members import Members
@@ -27,15 +27,16 @@ from balsadb.errors import Corruption
 from balsadb.raft import Members as Voters
 from balsadb.raft import RaftState, SnapshotMeta
 from balsadb.storage import (
-    CheckpointStore,
     Files,
-    Manifest,
     SnapshotRef,
     Wal,
     WalBatch,
     WalHeader,
+    WalOptions,
     WalState,
 )
+from balsadb.storage.checkpoints import CheckpointStore
+from balsadb.storage.manifest import Manifest
 from balsadb.types import (
     ENTRY_MEMBERS,
     NO_NODE,
@@ -71,21 +72,22 @@ class Boot:
         header: WalHeader,
         voters: Sequence[NodeId],
         factory: MachineFactory,
+        wal_options: WalOptions | None = None,
     ) -> "Boot":
         """Open the WAL and the checkpoints under `files` and build the state machine.
 
         Entries after the checkpoint are not applied here: Raft delivers them again as they are
         known to be committed. Raises `Corruption` when synced bytes are missing or damaged.
         """
-        wal, state = Wal.create_or_open(files, WAL_DIRECTORY, header)
+        wal, state = Wal.create_or_open(files, WAL_DIRECTORY, header, wal_options)
         store = CheckpointStore(files, CHECKPOINTS_DIRECTORY)
         newest = store.newest()
         base = SnapshotRef(LogIndex(0), Term(0))
         members = Members(voters)
         if newest is not None:
-            base = SnapshotRef(LogIndex(newest.meta.index), Term(newest.meta.term))
-            members = Members.decode(newest.meta.members)
-        _check_mark(state, base)
+            base = SnapshotRef(LogIndex(newest.index), Term(newest.term))
+            members = Members.decode(newest.members)
+        _check_mark(state, base, store.damaged)
         entries = entries_after_base(state.entries, base)
         hard_state = _raised(state.hard_state, base, entries)
         _repair(wal, state, base, hard_state)
@@ -114,10 +116,8 @@ class Boot:
 
 def snapshot_meta(manifest: Manifest) -> SnapshotMeta:
     """What Raft knows of a checkpoint."""
-    voters = Members.decode(manifest.meta.members).voters
-    return SnapshotMeta(
-        LogIndex(manifest.meta.index), Term(manifest.meta.term), Voters.of(voters)
-    )
+    voters = Members.decode(manifest.members).voters
+    return SnapshotMeta(LogIndex(manifest.index), Term(manifest.term), Voters.of(voters))
 
 
 def entries_after_base(entries: Sequence[Entry], base: SnapshotRef) -> list[Entry]:
@@ -145,12 +145,14 @@ def entries_after_base(entries: Sequence[Entry], base: SnapshotRef) -> list[Entr
     )
 
 
-def _check_mark(state: WalState, base: SnapshotRef) -> None:
+def _check_mark(state: WalState, base: SnapshotRef, damaged: Mapping[str, str]) -> None:
     mark = state.snapshot
     if mark is not None and mark.index > base.index:
+        why = "; ".join(damaged[name] for name in sorted(damaged)) or "it is missing"
         raise Corruption(
             f"the write-ahead log refers to a checkpoint at index {mark.index}, but the newest "
-            f"intact one is at {base.index}. This node must not vote; replace it under a new id."
+            f"intact one is at {base.index} ({why}). This node must not vote; replace it under a "
+            "new id."
         )
 
 
@@ -170,9 +172,8 @@ def _repair(wal: Wal, state: WalState, base: SnapshotRef, hard_state: HardState)
     """Make durable what was concluded, so that the next start need not conclude it again."""
     mark = state.snapshot or SnapshotRef(LogIndex(0), Term(0))
     before = state.hard_state
-    same_promise = (
-        (before is None and hard_state.term == 0)
-        or (before is not None and (before.term, before.vote) == (hard_state.term, hard_state.vote))
+    same_promise = (before is None and hard_state.term == 0) or (
+        before is not None and (before.term, before.vote) == (hard_state.term, hard_state.vote)
     )
     if mark.index == base.index and same_promise:
         return

@@ -89,5 +89,3 @@ class Checkpointer:
         while len(self._marks) > 1 and self._marks[1].index <= target:
             self._marks.popleft()
         return target
-
-

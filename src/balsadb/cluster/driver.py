@@ -10,13 +10,13 @@ the state machine, the checkpoints and the clients, and holds the rules between 
 * a snapshot is staged before Raft hears of it, its mark is durable before it is restored.
 """
 
-import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from balsadb.cluster.admission import Admission
 from balsadb.cluster.apply_queue import ApplyQueue
 from balsadb.cluster.boot import Boot
+from balsadb.cluster.chance import Chance
 from balsadb.cluster.effects import (
     Answer,
     AppliedEntries,
@@ -79,7 +79,7 @@ class Driver:
 
     def __init__(self, options: DriverOptions, boot: Boot) -> None:
         self.options = options
-        self._random = random.Random(options.seed)
+        self._chance = Chance(options.seed)
         state = boot.raft_state
         self.raft = Raft(self._raft_options(), state)
         self._term = state.hard_state.term
@@ -105,7 +105,7 @@ class Driver:
         self.admission = Admission(options, boot.members, boot.known)
         self.keeper = CheckpointKeeper(options, self, self.raft, boot.newest)
         self.keeper.connect(self.writer, self.queue, self.admission)
-        self.leading = Leading(options, self, self.raft, self._propose_own)
+        self.leading = Leading(options, self, self._propose_own)
         # Ready means: a first linearizable read succeeded.
         self.reads.add(TOKEN_FIRST_READ, 0)
 
@@ -129,7 +129,7 @@ class Driver:
         if self.writer.outstanding is None:
             self._sync_seen_tick = now
         if self._role == "leader":
-            self.leading.tick(now, self.admission, self.keeper.server)
+            self.leading.tick(self.admission)
             if now - self._sync_seen_tick >= self.options.disk_stall_ticks:
                 self._sync_seen_tick = now
                 self.transfer()
@@ -205,7 +205,7 @@ class Driver:
         self.raft.report_unreachable(node)
         if node == self._leader and node != self.options.node:
             self.raft.forget_leader()
-            wait = self._random.randrange(1, PEER_DOWN_CAMPAIGN_TICKS + 1)
+            wait = 1 + self._chance.below(PEER_DOWN_CAMPAIGN_TICKS)
             self._campaign_tick = self._deadlines.now + wait
 
     def peer_unreachable(self, node: NodeId) -> None:
@@ -236,12 +236,12 @@ class Driver:
         elif isinstance(done, AppliedFreeze):
             self.keeper.frozen(done, self._applied_term)
         elif isinstance(done, AppliedRestore) and isinstance(work, ApplyRestore):
-            self._applied = LogIndex(work.manifest.meta.index)
-            self._applied_term = Term(work.manifest.meta.term)
+            self._applied = LogIndex(work.manifest.index)
+            self._applied_term = Term(work.manifest.term)
             self.raft.on_applied(self._applied)
             self.keeper.restored(work.manifest)
         else:
-            raise AssertionError(f"{type(done).__name__} does not answer {type(work).__name__}")
+            raise TypeError(f"{type(done).__name__} does not answer {type(work).__name__}")
         self.reads.serve(self._applied)
 
     def job_done(self, job_id: int, result: Any) -> None:
@@ -316,7 +316,7 @@ class Driver:
         ticks = options.election_ticks
         return RaftOptions(
             node=options.node,
-            election_timeout=lambda _term: self._random.randrange(ticks, 2 * ticks),
+            election_timeout=lambda _term: ticks + self._chance.below(ticks),
             election_ticks=ticks,
             heartbeat_ticks=options.heartbeat_ticks,
             message_bytes_max=options.message_bytes_max,
@@ -324,7 +324,7 @@ class Driver:
             inflight_bytes_max=options.inflight_bytes_max,
             uncommitted_bytes_max=options.uncommitted_bytes_max,
             committed_bytes_max=options.committed_bytes_max,
-            incarnation=self._random.getrandbits(31),
+            incarnation=self._chance.below(1 << 31),
         )
 
     def _drain(self) -> None:
@@ -348,7 +348,6 @@ class Driver:
         if ready.soft_state is not None:
             if self._role == "leader" and ready.soft_state.role != "leader":
                 self.proposals.lost("this node no longer leads")
-                self.keeper.server.forget_all()
             self._role, self._leader = ready.soft_state.role, ready.soft_state.leader
             self.admission.leadership_changed()
         self.writer.add(ready)
@@ -369,8 +368,6 @@ class Driver:
         for message in messages:
             self.writer.check(message)
             body = message.body
-            if isinstance(body, SnapshotOffer):
-                self.keeper.server.offered(message.target, body.snapshot.index)
             stamped = Message(
                 message.source,
                 message.target,
@@ -416,4 +413,6 @@ class Driver:
                 keeper.fetcher.on_gone(source, body)
             case Refused():
                 if body.disk == self.options.disk:
-                    self._effects.fatal = EmptiedDisk(f"node {source} refuses this node: {body.reason}")
+                    self._effects.fatal = EmptiedDisk(
+                        f"node {source} refuses this node: {body.reason}"
+                    )

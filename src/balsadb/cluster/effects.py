@@ -25,7 +25,9 @@ from typing import Any, NamedTuple, Protocol
 
 from balsadb.columns import ColumnSet, FrozenColumn
 from balsadb.errors import BalsaError
-from balsadb.storage import CheckpointMeta, Manifest, Staging, WalBatch
+from balsadb.storage import WalBatch
+from balsadb.storage.manifest import CheckpointMeta, Manifest
+from balsadb.storage.staging import Staging
 from balsadb.types import Entry, LogIndex, NodeId, Term
 
 
@@ -156,9 +158,10 @@ class CheckpointJob(Job):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CollectJob(Job):
-    """`CheckpointStore.collect(keep)`; returns None."""
+    """`CheckpointStore.collect(keep, also)`; returns None."""
 
     keep: int
+    also: Sequence[LogIndex]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,6 +183,13 @@ class StagePutJob(Job):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageFinishJob(Job):
     """`Staging.finish`; returns the durable `Manifest`."""
+
+    staging: Staging
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageAbandonJob(Job):
+    """`Staging.abandon`; returns None. What was stored may be found again by a later staging."""
 
     staging: Staging
 
@@ -249,6 +259,4 @@ class Effects:
 
     def __bool__(self) -> bool:
         """Whether there is anything to do."""
-        return bool(
-            self.sends or self.wal or self.apply or self.jobs or self.answers or self.fatal
-        )
+        return bool(self.sends or self.wal or self.apply or self.jobs or self.answers or self.fatal)

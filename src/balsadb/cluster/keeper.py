@@ -25,7 +25,8 @@ from balsadb.cluster.options import DriverOptions
 from balsadb.cluster.snapshots import Port, SnapshotFetcher, SnapshotServer
 from balsadb.errors import Corruption
 from balsadb.raft import Message, Raft, Ready, SnapshotOffer
-from balsadb.storage import CheckpointMeta, Manifest, SnapshotRef
+from balsadb.storage import SnapshotRef
+from balsadb.storage.manifest import CheckpointMeta, Manifest
 from balsadb.types import LogIndex, Term
 
 FORMAT = 1
@@ -42,7 +43,7 @@ class CheckpointKeeper:
         self._port = port
         self._raft = raft
         self._newest = newest
-        index = LogIndex(newest.meta.index if newest else 0)
+        index = LogIndex(newest.index if newest else 0)
         self.schedule = Checkpointer(options, index)
         self.fetcher = SnapshotFetcher(options, port, self._staged)
         self.server = SnapshotServer(options, port)
@@ -98,10 +99,9 @@ class CheckpointKeeper:
         target = self.schedule.compact_to(needed, status.log_bytes)
         if target >= status.first_index:
             self._raft.compact(target)
-        else:
-            target = LogIndex(0)
-        mark = SnapshotRef(LogIndex(newest.meta.index), Term(newest.meta.term))
-        self._writer.compact(mark, target)
+        # The tail stays in memory only: a start never reads the log before its checkpoint.
+        mark = SnapshotRef(LogIndex(newest.index), Term(newest.term))
+        self._writer.compact(mark, mark.index)
 
     def _written(self, result: Any) -> None:
         self.schedule.ended()
@@ -115,8 +115,8 @@ class CheckpointKeeper:
 
     def _take(self, manifest: Manifest) -> bool:
         """Note a durable checkpoint; whether it is the newest."""
-        self.schedule.durable(LogIndex(manifest.meta.index))
-        if self._newest is not None and manifest.meta.index <= self._newest.meta.index:
+        self.schedule.durable(LogIndex(manifest.index))
+        if self._newest is not None and manifest.index <= self._newest.index:
             return False
         self._newest = manifest
         return True
@@ -125,23 +125,23 @@ class CheckpointKeeper:
         if self._collecting:
             return
         self._collecting = True
-        # While somebody pulls one of them, older checkpoints stay a little longer.
-        keep = self._options.checkpoints_kept * (4 if self.server.pulling() else 1)
+        keep = self._options.checkpoints_kept
+        also = [index for _, index in self.server.pulling()]
 
         def done(_result: Any) -> None:
             self._collecting = False
 
         self._port.start_job(
-            lambda job_id: CollectJob(job_id=job_id, lane=LANE_DISK, keep=keep), done
+            lambda job_id: CollectJob(job_id=job_id, lane=LANE_DISK, keep=keep, also=also), done
         )
 
     # --- installing ----------------------------------------------------------------------------
 
     def offered(self, message: Message, offer: SnapshotOffer) -> None:
         """A leader offers a checkpoint: fetch it, unless we have it or need it no more."""
-        index = offer.snapshot.index
-        have = self._newest is not None and self._newest.meta.index == index
-        if have or index <= self._raft.status().commit:
+        newest = self._newest
+        staged = newest is not None and newest.index == offer.snapshot.index
+        if staged or not self._raft.needs_snapshot(message):
             self._raft.step(message)
         else:
             self.fetcher.offer(message, offer)
@@ -150,7 +150,7 @@ class CheckpointKeeper:
         """Raft took a staged checkpoint as its log: restore it once its mark is durable."""
         meta = ready.snapshot
         newest = self._newest
-        if meta is None or newest is None or newest.meta.index != meta.index:
+        if meta is None or newest is None or newest.index != meta.index:
             raise Corruption("Raft accepted a checkpoint that is not staged here")
         for freeze in self._queue.push_restore(newest, ready.number):
             if freeze.job_id == self.schedule.running:
@@ -158,10 +158,10 @@ class CheckpointKeeper:
 
     def restored(self, manifest: Manifest) -> None:
         """The state machine is now this checkpoint."""
-        index = LogIndex(manifest.meta.index)
-        self._admission.restored(Members.decode(manifest.meta.members))
+        index = LogIndex(manifest.index)
+        self._admission.restored(Members.decode(manifest.members))
         self.schedule.restored(index)
-        mark = SnapshotRef(index, Term(manifest.meta.term))
+        mark = SnapshotRef(index, Term(manifest.term))
         self._writer.compact(mark, index)
         self._collect()
 

@@ -1,5 +1,4 @@
-"""What a leader does besides Raft: it logs the members' disks, drives the linker, offers a snapshot
-anew when its receiver fell silent, and hands over when its own disk hangs."""
+"""What a leader proposes of its own: the members' disks on first contact, the linker's plans."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,8 +7,7 @@ from balsadb.cluster.admission import Admission
 from balsadb.cluster.effects import LANE_PLAN, Answer, Committed, PlanJob
 from balsadb.cluster.linker import Linker
 from balsadb.cluster.options import DriverOptions
-from balsadb.cluster.snapshots import Port, SnapshotServer
-from balsadb.raft import Raft
+from balsadb.cluster.snapshots import Port
 from balsadb.types import ENTRY_MEMBERS, ENTRY_NORMAL
 
 # Tokens of the driver's own proposals and reads; those of its host are 0 or larger.
@@ -17,34 +15,26 @@ TOKEN_LINK = -1
 TOKEN_MEMBERS = -2
 TOKEN_FIRST_READ = -3
 
-PEERS_LOOK_TICKS = 5
-"""How often the leader looks at its peers' progress for stalled snapshots."""
-
 Propose = Callable[[int, list[bytes], int], None]
 
 
 class Leading:
     """Duties of the leader, done on ticks and when its own proposals are answered."""
 
-    def __init__(
-        self, options: DriverOptions, port: Port, raft: Raft, propose: Propose
-    ) -> None:
+    def __init__(self, options: DriverOptions, port: Port, propose: Propose) -> None:
         self._options = options
         self._port = port
-        self._raft = raft
         self._propose = propose
         self._members_waiting = False
         self.linker = Linker(options)
 
-    def tick(self, now: int, admission: Admission, server: SnapshotServer) -> None:
+    def tick(self, admission: Admission) -> None:
         """One tick as leader."""
         if not self._members_waiting:
             for data in admission.to_log():
                 self._members_waiting = True
                 self._propose(TOKEN_MEMBERS, [data], ENTRY_MEMBERS)
                 break
-        if now % PEERS_LOOK_TICKS == 0:
-            self._look_at_peers(server)
 
     def start_plan(self) -> None:
         """Start a plan job if the linker wants one."""
@@ -78,12 +68,3 @@ class Leading:
         self.linker.planned(found=result is not None)
         if result is not None:
             self._propose(TOKEN_LINK, [result], ENTRY_NORMAL)
-
-    def _look_at_peers(self, server: SnapshotServer) -> None:
-        for node, peer in sorted(self._raft.status().peers.items()):
-            if node == self._options.node:
-                continue
-            if peer.state != "snapshot":
-                server.forget(node)
-            elif server.stalled(node):
-                self._raft.report_snapshot(node, False)

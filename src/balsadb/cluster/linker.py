@@ -16,7 +16,7 @@ RETRY_TICKS = 10
 
 
 class Linker:
-    """Decides when to plan. States: resting, planning (a job runs), proposing (a plan is in the log)."""
+    """Decides when to plan: it rests, plans (a job runs), or proposes (a plan is in the log)."""
 
     def __init__(self, options: DriverOptions) -> None:
         self._options = options

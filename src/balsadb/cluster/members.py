@@ -55,7 +55,7 @@ class Members:
 
     def encode(self) -> bytes:
         """For a manifest; equal tables give equal bytes."""
-        disks = [MemberDisk(node, self._disks[node]) for node in sorted(self._disks)]
+        disks = [MemberDisk(node, disk) for node, disk in self.disks()]
         return _encoder.encode(MembersRecord(list(self.voters), disks))
 
     def record(self, pair: MemberDisk) -> None:
@@ -73,4 +73,8 @@ class Members:
     def replace(self, other: "Members") -> None:
         """Take over another table (a snapshot was installed)."""
         self.voters = other.voters
-        self._disks = dict(other._disks)
+        self._disks = dict(other.disks())
+
+    def disks(self) -> list[tuple[NodeId, DiskId]]:
+        """All pairs, by node."""
+        return sorted(self._disks.items())

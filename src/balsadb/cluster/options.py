@@ -36,9 +36,6 @@ class DriverOptions:
     apply_bytes_max: int = 1 << 20
     """Bytes of entries in one piece of apply work."""
     apply_entries_max: int = 256
-    backlog_bytes_max: int = 64 << 20
-    """Committed entries waiting for the apply thread: over it appends are dropped (a follower)
-    and proposals refused (a leader)."""
 
     # Reads: a read index that got no answer is asked for again, with a fresh id.
     read_retry_ticks: int = 3
@@ -54,7 +51,8 @@ class DriverOptions:
     chunk_retry_ticks: int = 10
     fetch_attempts_max: int = 6
     snapshot_silence_ticks: int = 60
-    """A leader that sees no request of a follower it offered a snapshot for so long offers anew."""
+    """A receiver that asked for nothing for so long counts as gone: what it fetched may be
+    collected."""
     serve_max: int = 16
     """Reads of checkpoints for peers that wait; more are dropped (the peer asks again)."""
 

@@ -22,6 +22,7 @@ from balsadb.cluster.effects import (
     PlanJob,
     ReadChunkJob,
     ReadManifestJob,
+    StageAbandonJob,
     StageFinishJob,
     StageOpenJob,
     StagePutJob,
@@ -29,7 +30,8 @@ from balsadb.cluster.effects import (
     WalWork,
 )
 from balsadb.columns import ColumnSet
-from balsadb.storage import CheckpointStore, Wal
+from balsadb.storage import Wal
+from balsadb.storage.checkpoints import CheckpointStore
 from balsadb.types import ENTRY_NORMAL, LogIndex
 
 MachineFactory = Callable[[ColumnSet | None], StateMachine]
@@ -79,7 +81,7 @@ class Applier:
         if isinstance(work, ApplyFreeze):
             return AppliedFreeze(work.job_id, self.applied, self.machine.columns.freeze())
         self.machine = self._factory(self._store.load(work.manifest))
-        self.applied = LogIndex(work.manifest.meta.index)
+        self.applied = LogIndex(work.manifest.index)
         return AppliedRestore(self.applied)
 
 
@@ -94,19 +96,17 @@ class JobRunner:
         """The job's result; what it raises is handed to `Driver.job_done` as the result."""
         match job:
             case CheckpointJob():
-                try:
-                    return self._store.write(job.meta, job.frozen)
-                finally:
-                    for column in job.frozen:
-                        column.release()
+                return self._store.write(job.meta, job.frozen)
             case CollectJob():
-                return self._store.collect(job.keep)
+                return self._store.collect(job.keep, job.also)
             case StageOpenJob():
                 return self._store.stage(job.manifest_bytes)
             case StagePutJob():
                 return job.staging.put(job.digest, job.data)
             case StageFinishJob():
                 return job.staging.finish()
+            case StageAbandonJob():
+                return job.staging.abandon()
             case ReadManifestJob():
                 return self._store.manifest_bytes(job.index)
             case ReadChunkJob():

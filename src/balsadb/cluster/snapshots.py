@@ -20,6 +20,7 @@ from balsadb.cluster.effects import (
     Job,
     ReadChunkJob,
     ReadManifestJob,
+    StageAbandonJob,
     StageFinishJob,
     StageOpenJob,
     StagePutJob,
@@ -34,7 +35,8 @@ from balsadb.cluster.frames import (
 )
 from balsadb.cluster.options import DriverOptions
 from balsadb.raft import Message, SnapshotOffer
-from balsadb.storage import Manifest, Staging
+from balsadb.storage.manifest import Manifest
+from balsadb.storage.staging import Staging
 from balsadb.types import LogIndex, NodeId
 
 
@@ -95,9 +97,10 @@ class SnapshotFetcher:
                 current.offer, current.source = message, message.source
                 return
             silent = self._now - current.progress_tick > self._options.chunk_retry_ticks
-            if current.finishing or not (silent or message.term > current.offer.term):
+            busy = current.finishing or current.opening
+            if busy or not (silent or message.term > current.offer.term):
                 return
-            self.abandoned += 1
+            self._abandon()
         self._transfer = Transfer(message, index, self._now)
         self._ask_manifest(self._transfer)
 
@@ -143,7 +146,7 @@ class SnapshotFetcher:
         transfer = self._transfer
         if transfer is None or transfer.index != body.index or transfer.source != source:
             return
-        if not transfer.finishing:
+        if not (transfer.finishing or transfer.opening):
             self._abandon()
 
     def tick(self) -> None:
@@ -186,7 +189,13 @@ class SnapshotFetcher:
 
     def _abandon(self) -> None:
         self.abandoned += 1
-        self._transfer = None
+        transfer, self._transfer = self._transfer, None
+        if transfer is not None and transfer.staging is not None:
+            staging = transfer.staging
+            self._port.start_job(
+                lambda job_id: StageAbandonJob(job_id=job_id, lane=LANE_DISK, staging=staging),
+                lambda _result: None,
+            )
 
     def _ask_manifest(self, transfer: Transfer) -> None:
         transfer.asked_tick = self._now
@@ -251,41 +260,15 @@ class SnapshotServer:
         self._port = port
         self._now = 0
         self._reading = 0
-        self._heard: dict[NodeId, int] = {}
-        self._offered: dict[NodeId, LogIndex] = {}
+        self._heard: dict[NodeId, tuple[int, LogIndex]] = {}
         self.chunks_served = 0
 
-    def offered(self, target: NodeId, index: LogIndex) -> None:
-        """Raft offers the checkpoint of `index` to `target`."""
-        self._offered[target] = index
-        self._heard.setdefault(target, self._now)
-
     def pulling(self) -> list[tuple[NodeId, LogIndex]]:
-        """Who was heard of lately, and the checkpoint offered last."""
-        silence = self._options.snapshot_silence_ticks
+        """Who asked lately, and for which checkpoint: that one must stay, and the log after it."""
+        oldest = self._now - self._options.snapshot_silence_ticks
         return [
-            (node, index)
-            for node, index in sorted(self._offered.items())
-            if self._now - self._heard.get(node, 0) <= silence
+            (node, index) for node, (tick, index) in sorted(self._heard.items()) if tick >= oldest
         ]
-
-    def stalled(self, node: NodeId) -> bool:
-        """Whether a node with an open offer was silent for too long; asking resets the count."""
-        silent = self._now - self._heard.setdefault(node, self._now)
-        if silent <= self._options.snapshot_silence_ticks:
-            return False
-        self.forget(node)
-        return True
-
-    def forget(self, node: NodeId) -> None:
-        """The node caught up, or we no longer lead."""
-        self._offered.pop(node, None)
-        self._heard.pop(node, None)
-
-    def forget_all(self) -> None:
-        """We no longer lead."""
-        self._offered.clear()
-        self._heard.clear()
 
     def tick(self) -> None:
         """One tick has passed."""
@@ -316,7 +299,7 @@ class SnapshotServer:
         make: Callable[[int], Job],
         answer: Callable[[bytes], PacketBody],
     ) -> None:
-        self._heard[source] = self._now
+        self._heard[source] = (self._now, index)
         if self._reading >= self._options.serve_max:
             return
         self._reading += 1
