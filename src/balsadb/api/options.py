@@ -9,6 +9,7 @@ Headers of ours
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Literal
 from urllib.parse import parse_qsl
 
@@ -57,8 +58,15 @@ def parse_options(query: str, session: str | None, sequence: str | None) -> Opti
     Unknown parameters are ignored; `ordering` is accepted and has no effect, since the log orders
     all writes. Raises `InvalidInput` naming the parameter or header.
     """
-    if not query and session is None and sequence is None:
-        return DEFAULT_OPTIONS
+    if session is None and sequence is None:
+        return _plain_options(query) if query else DEFAULT_OPTIONS
+    return msgspec.structs.replace(_plain_options(query), session=parse_session(session, sequence))
+
+
+@lru_cache(maxsize=1024)
+def _plain_options(query: str) -> Options:
+    """Options of a query string. Cached: clients send the same few over and over, and taking one
+    apart costs as much as the rest of a request's decoding."""
     values = dict(parse_qsl(query, keep_blank_values=True))
     ordering = values.get("ordering")
     if ordering is not None and ordering not in _ORDERINGS:
@@ -67,7 +75,6 @@ def parse_options(query: str, session: str | None, sequence: str | None) -> Opti
         wait=_boolean(values, "wait"),
         timeout_s=_timeout(values),
         local=is_local(values.get("consistency")),
-        session=parse_session(session, sequence),
     )
 
 
