@@ -51,6 +51,8 @@ MATCH_VALUES_MAX = 10_000
 """Operands of `match.any`, `match.except` and ids of `has_id`."""
 PAYLOAD_KEYS_MAX = 1_000
 """Keys named by one delete-payload request or payload selector."""
+DERIVED_KEYS_MAX = 128
+"""Payload keys of one collection whose typed values a node holds (not replicated: never rejects)."""
 SESSIONS_MAX = 4_096
 """Sessions remembered; beyond it the one used longest ago is forgotten."""
 SESSION_WINDOW = 32

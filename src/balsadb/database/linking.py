@@ -1,0 +1,56 @@
+"""What the leader does on its own account: link rows that wait, compact heaps."""
+
+import msgspec
+
+from balsadb.database import commands, limits
+from balsadb.database.catalog import Catalog
+from balsadb.database.collection import Collection
+from balsadb.types import CollectionUid
+
+
+class LinkWork(msgspec.Struct, frozen=True):
+    """A vector name with rows to link, and how many wait."""
+
+    uid: CollectionUid
+    vector_name: str
+    tail: int
+
+
+def link_work(catalog: Catalog, *, idle: bool) -> LinkWork | None:
+    """The vector name with the longest tail, if that is long enough; ties by uid."""
+    best: LinkWork | None = None
+    least = 1 if idle else limits.LINK_BATCH
+    for uid in sorted(catalog.by_uid):
+        for part in catalog.by_uid[uid].vectors:
+            tail = part.index.tail_count
+            if tail < least or part.index.linked_count + tail < limits.GRAPH_ROWS_MIN:
+                continue
+            if best is None or tail > best.tail:
+                best = LinkWork(uid, part.schema.name, tail)
+    return best
+
+
+def plan(catalog: Catalog, work: LinkWork, rows_limit: int) -> bytes | None:
+    """An encoded Link command, or None if there is nothing to do (any more). Runs beside apply."""
+    collection = catalog.by_uid.get(work.uid)
+    if collection is None:
+        return None
+    ordinal = collection.ordinals[work.vector_name]
+    edit = collection.vectors[ordinal].index.plan(rows_limit)
+    if edit is None:
+        return None
+    return commands.encode(commands.LinkCommand(commands.NO_ORIGIN, work.uid, ordinal, edit))
+
+
+def maintenance(catalog: Catalog) -> list[bytes]:
+    """Encoded commands that are worth their cost now: heaps of which more than half is dead."""
+    return [
+        commands.encode(commands.CompactHeapCommand(commands.NO_ORIGIN, uid))
+        for uid, collection in sorted(catalog.by_uid.items())
+        if _wasteful(collection)
+    ]
+
+
+def _wasteful(collection: Collection) -> bool:
+    dead = collection.payloads.dead_bytes
+    return dead >= limits.HEAP_DEAD_BYTES_MIN and 2 * dead > collection.payloads.heap_bytes
