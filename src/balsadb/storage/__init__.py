@@ -2,11 +2,11 @@
 
 Vocabulary
     *sector*: 512 bytes, the unit a disk writes wholly or not at all. *stamp*: the last byte of a
-    written sector, never zero. *batch*: what one `Wal.write` put on disk, all or nothing. *segment*:
-    a file of batches. *torn*: a batch that a power cut left unfinished; nobody was told that it was
-    durable, so it is cut off. *rotten*: bytes that were durable and have changed: `Corruption`, the
-    node stands still. *snapshot reference*: the record that says which checkpoint the log goes on
-    from.
+    written sector, never zero. *batch*: what one `Wal.write` put on disk, all or nothing.
+    *segment*: a file of batches. *torn*: a batch that a power cut left unfinished; nobody was told
+    that it was durable, so it is cut off. *rotten*: bytes that were durable and have changed:
+    `Corruption`, the node stands still. *snapshot reference*: the record that says which
+    checkpoint the log goes on from. *identity*: whose directory it is.
 
 Reading order: `files` (the seam, the only module that opens files), `record` (bytes of the log),
 `wal_state` (what records mean), `wal_recovery` (torn or rotten), `wal`, then checkpoints and
@@ -35,14 +35,17 @@ Sources: Alagappan et al., "Protocol-Aware Recovery for Consensus-Based Storage"
 against rotten); Ongaro, "Consensus: Bridging Theory and Practice", 2014, sections 3.8 and 5.
 """
 
+from balsadb.storage.datadir import DataDir, Identity, cluster_id
 from balsadb.storage.files import File, Files, Lock, RealFiles
 from balsadb.storage.record import SnapshotRef, WalBatch, WalHeader
 from balsadb.storage.wal import Wal, WalOptions
 from balsadb.storage.wal_state import WalState
 
 __all__ = [
+    "DataDir",
     "File",
     "Files",
+    "Identity",
     "Lock",
     "RealFiles",
     "SnapshotRef",
@@ -51,4 +54,5 @@ __all__ = [
     "WalHeader",
     "WalOptions",
     "WalState",
+    "cluster_id",
 ]
