@@ -36,6 +36,8 @@ PURE_PACKAGES: dict[str, frozenset[str]] = {
 PURE_EXCEPTIONS: dict[str, frozenset[str]] = {
     # The readers-writer lock of a collection: it blocks threads, it does not start them.
     "src/balsadb/database/locks.py": frozenset({"threading"}),
+    # Where compiled kernels are kept between runs: Numba writes there, not the index.
+    "src/balsadb/index/kernel_cache.py": frozenset({"os", "pathlib", "tempfile"}),
 }
 OPENS_FILES = "src/balsadb/storage/files.py"
 """The only engine module that opens files; the command line and bare-index files are listed too."""

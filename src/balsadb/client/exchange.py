@@ -22,19 +22,23 @@ from balsadb.errors import BalsaError, InvalidInput, Overloaded
 T = TypeVar("T")
 
 PAUSE_FIRST_S = 0.05
-PAUSE_MAX_S = 2.0
 GRACE_S = 1.0
 """How much longer than the node's own time-out the client listens, to hear what it has to say."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """How calls are made. `timeout_s` bounds a whole call; `tries_max` counts all but 429;
-    `local` reads the asked node's state as it is; `wait` False answers writes at commit."""
+    """How calls are made.
+
+    `timeout_s` bounds a whole call; `tries_max` counts all tries but those answered 429, between
+    which at most `pause_max_s` pass; `local` reads the asked node's state as it is; `wait` False
+    answers writes at commit.
+    """
 
     api_key: str = ""
     timeout_s: float = 30.0
     tries_max: int = 5
+    pause_max_s: float = 2.0
     local: bool = False
     wait: bool = True
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -185,7 +189,7 @@ class Exchange(Generic[T]):
             self._tries -= 1
             pause_s = float(error.retry_after_s) + random.uniform(0, PAUSE_FIRST_S)
         else:
-            pause_s = min(PAUSE_MAX_S, PAUSE_FIRST_S * 2 ** (self._tries - 1))
+            pause_s = min(self._options.pause_max_s, PAUSE_FIRST_S * 2 ** (self._tries - 1))
             pause_s = pause_s / 2 + random.uniform(0, pause_s / 2)
         over = self._tries >= self._options.tries_max or now + pause_s >= self._deadline
         if over or not error.retryable:

@@ -394,6 +394,6 @@ def cluster() -> Call[Json]:
 
 
 def verify() -> Call[Json]:
-    """Digests of every column on every node at one log index; `identical` says whether they are
-    the same."""
+    """Digests of every column on every node at one log `index`; `equal` says whether they are the
+    same, `differing` names the columns that are not."""
     return _call("cluster_verify", [], _same)

@@ -1,6 +1,6 @@
 """Many points cut into calls: slices by number and by bytes, from sequences or iterators."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import count, islice
 from typing import Any, NamedTuple, TypedDict
 
@@ -28,7 +28,7 @@ class UploadOptions(TypedDict, total=False):
     ids: Iterable[PointId]
     payloads: Iterable[Payload | None]
     batch_size: int
-    on_progress: Any
+    on_progress: Callable[[int], None]
 
 
 class Part(NamedTuple):

@@ -1,0 +1,5 @@
+"""`python -m balsadb.cli` is `balsadb`."""
+
+from balsadb.cli import main
+
+main()
