@@ -6,6 +6,7 @@ bytes through untouched, a msgpack answer decodes and re-encodes it.
 """
 
 import enum
+import re
 import sys
 from array import array
 from collections.abc import Callable
@@ -26,6 +27,7 @@ class Format(enum.Enum):
     MSGPACK = "application/msgpack"
 
 
+_PLACE = re.compile(r"\(byte (\d+)\)")
 _MSGPACK_TYPES = frozenset({"application/msgpack", "application/x-msgpack"})
 
 
@@ -55,7 +57,20 @@ def decode(body: bytes | memoryview, type_: type[T], format_: Format, field: str
         raise validation_error(error, field) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         kind = "JSON" if format_ is Format.JSON else "msgpack"
-        raise MalformedBody(field or "body", f"is not valid {kind}: {error}") from None
+        rule = f"is not valid {kind}: {error}"
+        if _not_finite(body, str(error)):
+            rule = f"{rule}; NaN and infinity are not JSON: numbers must be finite"
+        raise MalformedBody(field or "body", rule) from None
+
+
+def _not_finite(body: bytes | memoryview, text: str) -> bool:
+    """Whether the decoder stopped at a NaN or an infinity, which some JSON writers emit."""
+    place = _PLACE.search(text)
+    if place is None:
+        return False
+    start = int(place[1])
+    found = bytes(body[max(0, start - 1) : start + 4])
+    return b"NaN" in found or b"Inf" in found
 
 
 def validation_error(error: msgspec.ValidationError, field: str) -> MalformedBody:
