@@ -100,4 +100,4 @@ def kernel(function: Callable[..., Any]) -> Any:
 
 def part(function: Callable[..., Any]) -> Any:
     """`njit` for a function that only kernels call: compiled with them, stored with them."""
-    return njit(nogil=True)(function)
+    return njit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)

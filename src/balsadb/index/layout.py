@@ -115,7 +115,7 @@ def _identity(options: IndexOptions) -> int:
     """64-bit hash of the options that decide what the columns mean."""
     metric = list(Metric).index(options.metric)
     value = 0
-    for part in (options.dim, metric, options.m, options.ef_construct, options.seed):
+    for part in (options.dim, metric, options.m, options.seed):
         value = mix64(value ^ part)
     return value
 

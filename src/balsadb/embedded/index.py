@@ -1,0 +1,303 @@
+"""`balsadb.Index`: the graph alone, for those who want no points, payloads, log or server.
+
+    index = balsadb.Index(dim=128, metric="Cosine")
+    ids = index.add(vectors)
+    ids, scores = index.search(queries, k=10)
+
+Ids are unsigned 64-bit numbers; adding an id again replaces its vector. Missing results are padded
+with id `NO_ID` (2**64 - 1) and score NaN. Searches may run on several threads at once; `add`,
+`delete` and `save` must not run beside anything else.
+"""
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from os import PathLike
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from balsadb.columns import ColumnSet, SlotAllocator
+from balsadb.embedded.index_file import read_index, write_index
+from balsadb.errors import Corruption, DamagedFile, InvalidInput, LimitExceeded
+from balsadb.index import EF_MAX, IndexOptions, Metric, VectorIndex, prepare_vector
+
+NO_ID: Final = 2**64 - 1
+"""The id of a result that does not exist; its score is NaN."""
+LINK_ROWS: Final = 1_024
+"""Rows linked at a time."""
+TAIL_ROWS_MAX: Final = 256
+"""Rows that may stay unlinked (scanned exactly) after an `add`."""
+
+Ids = NDArray[np.uint64]
+
+
+class Index:
+    """Approximate nearest neighbours in memory; see the module for an example.
+
+    `metric`: "Cosine", "Euclid", "Dot" or "Manhattan". Scores: larger is better for Cosine and Dot,
+    smaller for the others. `m`, `ef_construct`: links and care a vector gets (16 and 128 suit most
+    data). `threads`: for building; None means one for each core. The graph does not depend on it.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        metric: str = "Cosine",
+        m: int = 16,
+        ef_construct: int = 128,
+        threads: int | None = None,
+    ) -> None:
+        """InvalidInput names the parameter that is out of range."""
+        if metric not in list(Metric):
+            raise InvalidInput("metric", f"must be one of {', '.join(Metric)}")
+        if threads is not None and threads < 1:
+            raise InvalidInput("threads", "must be at least 1")
+        options = IndexOptions(dim, Metric(metric), m=m, ef_construct=ef_construct)
+        self._open(options, ColumnSet(), threads)
+
+    def _open(self, options: IndexOptions, columns: ColumnSet, threads: int | None) -> None:
+        self._threads = threads or os.cpu_count() or 1
+        self._executor: ThreadPoolExecutor | None = None
+        self._options = options
+        self._columns = columns
+        self._index = VectorIndex(columns, "vectors", options)
+        rows_max = options.rows_reserved
+        fresh = "ids" not in columns
+        if fresh:
+            columns.create("ids", "<u8", rows_max=rows_max)
+            columns.create("slot_row", "<u4", rows_max=rows_max)
+            columns.create("next_id", "<u8", rows_max=1).resize(1)
+        self._slots = SlotAllocator(columns, "slots", rows_max)
+        self._ids = columns["ids"]
+        self._slot_row = columns["slot_row"]
+        self._next_id = columns["next_id"]
+        used = np.flatnonzero(self._slots.used())
+        known: list[int] = self._ids.data[used].tolist()
+        self._slot_of: dict[int, int] = dict(zip(known, used.tolist(), strict=True))
+
+    # ------------------------------------------------------------------ writing
+
+    def add(self, vectors: ArrayLike, ids: ArrayLike | None = None) -> Ids:
+        """Store `vectors` (n, dim), or one of shape (dim,), and return their ids, (n,).
+
+        `ids`: (n,) unsigned integers, no two equal; without them, the numbers after the largest id
+        so far. A vector whose id is known replaces the old one. InvalidInput, and nothing changed,
+        for a wrong dimension, values that are no finite numbers, nothing to add, or (Cosine) a
+        vector without direction.
+        """
+        rows = self._vectors(vectors, "vectors")
+        numbers = self._new_ids(len(rows)) if ids is None else _ids(ids, "ids")
+        if len(numbers) != len(rows):
+            raise InvalidInput("ids", f"must be as many as vectors ({len(rows)})")
+        if len(np.unique(numbers)) != len(numbers):
+            raise InvalidInput("ids", "must not repeat within a batch")
+        if len(rows) > self._options.rows_reserved - self._index.live_count:
+            raise LimitExceeded("vectors", f"at most {self._options.rows_reserved} in an index")
+        for first in range(0, len(rows), LINK_ROWS):
+            part = slice(first, first + LINK_ROWS)
+            self._store(numbers[part], rows[part])
+            self._link()
+        return numbers
+
+    def _new_ids(self, count: int) -> Ids:
+        first = int(self._next_id.data[0])
+        if first + count > NO_ID:
+            raise InvalidInput("ids", "must be given: the largest id is taken")
+        return np.arange(first, first + count, dtype=np.uint64)
+
+    def _store(self, numbers: Ids, rows: NDArray[np.float32]) -> None:
+        found = self._lookup(numbers)
+        new = found < 0
+        if (~new).any():
+            self._index.tombstone(self._slot_row.data[found[~new]])
+        fresh = self._slots.alloc(int(new.sum()))
+        slots = found.astype(np.uint32)
+        slots[new] = fresh
+        for column in (self._ids, self._slot_row):
+            if column.rows < self._slots.top:
+                column.resize(self._slots.top)
+            column.touch_rows(slots)
+        self._ids.data[slots] = numbers
+        self._slot_row.data[slots] = self._index.add(slots, rows)
+        self._slot_of.update(zip(numbers[new].tolist(), fresh.tolist(), strict=True))
+        largest = min(int(numbers.max()) + 1, NO_ID)
+        self._next_id.put(0, np.uint64(max(largest, int(self._next_id.data[0]))))
+
+    def _link(self) -> None:
+        while self._index.tail_count >= TAIL_ROWS_MAX:
+            run = self._run(self._threads)
+            edit = self._index.plan(LINK_ROWS, slices=4 * self._threads, run=run)
+            if edit is None:
+                return
+            self._index.apply(edit)
+
+    def delete(self, ids: ArrayLike) -> Ids:
+        """Remove vectors by id; returns those ids that were not there."""
+        numbers = np.unique(_ids(ids, "ids"))
+        found = self._lookup(numbers)
+        slots = found[found >= 0]
+        self._index.tombstone(self._slot_row.data[slots])
+        for column in (self._ids, self._slot_row):
+            column.touch_rows(slots)
+            column.data[slots] = 0
+        self._slots.free(slots)
+        for number in numbers[found >= 0].tolist():
+            del self._slot_of[number]
+        return numbers[found < 0]
+
+    # ------------------------------------------------------------------ reading
+
+    def search(
+        self,
+        queries: ArrayLike,
+        k: int,
+        *,
+        ef: int = 64,
+        filter: ArrayLike | None = None,  # noqa: A002  the word users know
+        threads: int = 1,
+    ) -> tuple[Ids, NDArray[np.float32]]:
+        """The `k` nearest of each query (q, dim): ids uint64 (q, k) and scores float32 (q, k), best
+        first. Where fewer than `k` match, the rest is `NO_ID` and NaN.
+
+        `ef`: width of the beam, k..4096: more finds more of the true neighbours and takes longer.
+        `filter`: a bool mask over ids (`filter[id]`), or an array of ids. InvalidInput names what
+        is wrong.
+        """
+        if k < 1:
+            raise InvalidInput("k", "must be at least 1")
+        if ef < k:
+            raise InvalidInput("ef", f"must be at least k ({k})")
+        if ef > EF_MAX:
+            raise LimitExceeded("ef", f"at most {EF_MAX}")
+        if threads < 1:
+            raise InvalidInput("threads", "must be at least 1")
+        wanted = self._vectors(queries, "queries")
+        slots = None if filter is None else self._mask(filter)
+        ids = np.full((len(wanted), k), NO_ID, np.uint64)
+        scores = np.full((len(wanted), k), np.nan, np.float32)
+
+        def one(part: slice) -> None:
+            rows, found, counts = self._index.search_many(wanted[part], k, ef=ef, slots=slots)
+            filled = np.arange(k) < counts[:, np.newaxis]
+            ids[part][filled] = self._ids.data[self._index.row_slot[rows[filled]]]
+            scores[part][filled] = found[filled]
+
+        bounds = np.linspace(0, len(wanted), min(threads, len(wanted)) + 1).astype(int).tolist()
+        parts = [slice(*pair) for pair in zip(bounds[:-1], bounds[1:], strict=True)]
+        for _ in self._run(threads)(one, parts):
+            pass
+        return ids, scores
+
+    def __len__(self) -> int:
+        """Vectors that a search can return."""
+        return self._index.live_count
+
+    def __contains__(self, number: object) -> bool:
+        """Whether an id is stored."""
+        return number in self._slot_of
+
+    @property
+    def dim(self) -> int:
+        """Numbers in a vector."""
+        return self._options.dim
+
+    @property
+    def metric(self) -> str:
+        """The metric's name."""
+        return self._options.metric.value
+
+    def check(self) -> list[str]:
+        """Violated invariants of the graph, in words; empty if all hold."""
+        return self._index.check()
+
+    # ------------------------------------------------------------------ files
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the index, graph included, to one file; replaces it atomically. DiskFailed."""
+        write_index(os.fspath(path), self._options, self._columns)
+
+    @classmethod
+    def load(cls, path: str | PathLike[str], threads: int | None = None) -> "Index":
+        """A saved index, ready to search: nothing is rebuilt. NotFound; DamagedFile for a file that
+        is truncated, changed, or of another version."""
+        options, columns = read_index(os.fspath(path))
+        index = cls.__new__(cls)
+        try:
+            index._open(options, columns, threads)  # noqa: SLF001  a constructor
+        except (Corruption, InvalidInput, KeyError) as error:
+            raise DamagedFile("path", f"the columns make no index: {error}") from error
+        return index
+
+    # ------------------------------------------------------------------ inside
+
+    def _run(self, threads: int) -> Callable[..., Any]:
+        """`map`, on threads if there are to be more than one."""
+        if threads == 1:
+            return map
+        if self._executor is None:
+            self._executor = ThreadPoolExecutor(max(self._threads, threads, os.cpu_count() or 1))
+        return self._executor.map
+
+    def _vectors(self, given: ArrayLike, field: str) -> NDArray[np.float32]:
+        """`given` as prepared float32 (n, dim). InvalidInput if it is not such vectors."""
+        array = _numbers(given, field)
+        if array.ndim == 1:
+            array = array[np.newaxis]
+        if array.ndim != 2 or array.shape[1] != self._options.dim:
+            shape = "x".join(map(str, array.shape))
+            raise InvalidInput(field, f"must have {self._options.dim} columns, has shape {shape}")
+        if len(array) == 0:
+            raise InvalidInput(field, "must not be empty")
+        with np.errstate(over="ignore"):
+            array = array.astype(np.float32)
+        if not np.isfinite(array).all():
+            raise InvalidInput(field, "must be finite numbers in the range of float32")
+        if self._options.metric is Metric.COSINE and not array.any(axis=1).all():
+            raise InvalidInput(field, "must not be zero vectors: Cosine compares directions")
+        return prepare_vector(self._options.metric, array)
+
+    def _lookup(self, numbers: Ids) -> NDArray[np.int64]:
+        """The slot of each id, -1 where it is unknown."""
+        get = self._slot_of.get
+        return np.array([get(number, -1) for number in numbers.tolist()], np.int64)
+
+    def _mask(self, given: ArrayLike) -> NDArray[np.bool_]:
+        """A filter as a mask over slots."""
+        array = np.asarray(given)
+        mask = np.zeros(self._slots.top, np.bool_)
+        if array.dtype == np.bool_:
+            if array.ndim != 1:
+                raise InvalidInput("filter", "must have one dimension")
+            inside = self._ids.used < len(array)
+            mask[inside] = array[self._ids.used[inside].astype(np.int64)]
+        elif array.size:
+            found = self._lookup(_ids(array, "filter"))
+            mask[found[found >= 0]] = True
+        return mask
+
+
+def _numbers(given: ArrayLike, field: str) -> NDArray[Any]:
+    try:
+        array: NDArray[Any] = np.asarray(given)
+    except (ValueError, TypeError) as error:
+        raise InvalidInput(field, f"must be an array of numbers: {error}") from error
+    if array.dtype.kind not in "biuf":
+        raise InvalidInput(field, f"must be numbers, not {array.dtype}")
+    return array
+
+
+def _ids(given: ArrayLike, field: str) -> Ids:
+    """`given` as ids, (n,). InvalidInput if they are not unsigned 64-bit integers below NO_ID."""
+    array = np.atleast_1d(_numbers(given, field))
+    if array.size == 0:
+        raise InvalidInput(field, "must not be empty")
+    if array.ndim != 1 or array.dtype.kind not in "iu":
+        raise InvalidInput(field, "must be one row of integers")
+    if array.dtype.kind == "i" and int(array.min()) < 0:
+        raise InvalidInput(field, "must not be negative")
+    numbers = array.astype(np.uint64)
+    if int(numbers.max()) == NO_ID:
+        raise InvalidInput(field, f"must be below {NO_ID}, which marks missing results")
+    return numbers
