@@ -43,7 +43,7 @@ class AsyncClient:
 
             self._transport = AsyncLocalTransport(path)
         else:
-            self._transport = AsyncHttpTransport(url or DEFAULT_URL)
+            self._transport = AsyncHttpTransport(DEFAULT_URL if url is None else url)
         self._options = options or Options()
         self._sessions = Sessions()
 

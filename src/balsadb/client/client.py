@@ -44,7 +44,7 @@ class Client:
 
             self._transport = LocalTransport(path)
         else:
-            self._transport = HttpTransport(url or DEFAULT_URL)
+            self._transport = HttpTransport(DEFAULT_URL if url is None else url)
         self._options = options or Options()
         self._sessions = Sessions()
 

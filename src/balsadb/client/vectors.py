@@ -16,7 +16,8 @@ Vector = Any
 """A sequence of numbers, or a one-dimensional buffer of them."""
 
 _IS_LITTLE = sys.byteorder == "little"
-_HALF = "e"
+_NUMBERS = frozenset("efdbBhHiIlLqQ")
+"""Formats of the buffer protocol (those of `struct`) that are numbers."""
 
 
 def pack(vector: Vector, field: str) -> bytes:
@@ -72,15 +73,15 @@ def _is_buffer(value: Any) -> bool:
 def _pack_buffer(value: Any, field: str) -> Packed:
     view = memoryview(value)
     shape = view.shape or ()
-    code = view.format.lstrip("<=@")
-    if code == "f" and _IS_LITTLE:
+    order, code = view.format[:-1] or "=", view.format[-1:]
+    if code == "f" and (order == "<" or (order in "=@" and _IS_LITTLE)):
         return Packed(view.tobytes(), shape)
-    if code not in {"f", "d", _HALF, *"bBhHiIlLqQ"}:
+    if code not in _NUMBERS or order not in "<>=@!":
         raise InvalidInput(field, f"must hold numbers, not items of format {view.format!r}")
     convert = getattr(value, "astype", None)
     if convert is not None:  # an array converts itself faster than we can
         return Packed(convert("<f4").tobytes(), shape)
-    numbers = struct.unpack(f"={view.nbytes // view.itemsize}{code}", view.tobytes())
+    numbers = struct.unpack(f"{order}{view.nbytes // view.itemsize}{code}", view.tobytes())
     return Packed(_floats(numbers, field), shape)
 
 
