@@ -18,7 +18,7 @@ take `ready()` and act on its fields in their order:
 
 The next Ready may be taken before the last one is durable.
 
-**Semantics** are those etcd-io/raft settled, so that its published scenarios apply: pre-vote (thesis
+**Semantics** are those etcd-io/raft settled, so that its scenarios apply: pre-vote (thesis
 9.6), check-quorum and loyalty to a live leader (6.2, 4.2.3), commit by own-term entries only (Raft
 5.4.2), an empty entry on election (8), probe / replicate / snapshot streams with bounded pipelining
 and term back-off (5.3), read index (thesis 6.4), leadership transfer (3.10), forget-leader, joint

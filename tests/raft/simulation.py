@@ -1,0 +1,254 @@
+"""A seeded run of a `Network`: chance decides what is delayed, lost, repeated, cut, crashed.
+
+First a safety phase under faults, then the faults stop and the group must elect a leader, commit,
+and become equal everywhere. One seed is one run: `Simulation(seed).run()` twice gives the same
+`trace_hash()`.
+"""
+
+import heapq
+import random
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from balsadb.raft import Message, RaftOptions
+from balsadb.types import NodeId, Term
+from tests.raft.network import Host, Network
+
+SAFETY_TIME = 1500
+LIVENESS_TIME = 20_000
+TICK_TIME = 10
+
+
+class Simulation:
+    """Times are in units of a tenth of a tick."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+        self.seed = seed
+        self.now = 0
+        self._events: list[tuple[int, int, Callable[..., Any]]] = []
+        self._sequence = 0
+        self._draw_knobs()
+        self.network = Network(self._nodes, self._make_options, start=False)
+        self.network.on_sent = self._sent
+        self.network.on_ready = self._ready
+        self._faulty = True
+        self._values = 0
+        self._enough = 0
+        """Once the faults end: how many acknowledged writes show that the group works."""
+        self._persisting: dict[int, int] = {}
+        self.crashes = self.reads_asked = 0
+        for node in self.network.hosts:
+            self.network.restart(node)
+            self._later(self.random.randrange(TICK_TIME), partial(self._tick, node))
+        self._later(1, self._client)
+        self._later(1, self._fault)
+
+    def _draw_knobs(self) -> None:
+        draw = self.random
+        self._nodes = range(1, draw.choice([1, 2, 3, 3, 3, 4, 5, 5]) + 1)
+        self._loss = draw.choice([0, 0, 0.02, 0.1, 0.25])
+        self._repeat = draw.choice([0, 0.05, 0.3])
+        self._delay = draw.choice([2, 10, 40])
+        self._fsync = draw.choice([1, 5, 30])
+        self._apply = draw.choice([0, 5, 60])
+        self._crash = draw.choice([0, 0.05, 0.3])
+        self._cutting = draw.choice([0, 0.1, 0.4])
+        self._checkpoint = draw.choice([0, 0.1, 0.5])
+        self._client_pace = draw.choice([3, 15, 60])
+        self._election_ticks = draw.choice([6, 10])
+        self._options: dict[str, Any] = {
+            "heartbeat_ticks": draw.choice([1, 2]),
+            "message_bytes_max": draw.choice([64, 300, 1 << 20]),
+            "inflight_max": draw.choice([1, 2, 8]),
+            "inflight_bytes_max": draw.choice([100, 1 << 20]),
+            "uncommitted_bytes_max": draw.choice([400, 1 << 15]),
+            "committed_bytes_max": draw.choice([64, 500, 1 << 20]),
+            "pre_vote": draw.random() < 0.8,
+            "check_quorum": draw.random() < 0.8,
+        }
+
+    def _make_options(self, node: int, incarnation: int) -> RaftOptions:
+        ticks = self._election_ticks
+
+        def timeout(term: Term) -> int:
+            return ticks + self.random.randrange(ticks)
+
+        return RaftOptions(
+            node=NodeId(node),
+            election_timeout=timeout,
+            election_ticks=ticks,
+            incarnation=incarnation,
+            **self._options,
+        )
+
+    # ------------------------------------------------------------------------------ events
+
+    def _later(self, delay: int, event: Callable[..., Any]) -> None:
+        self._sequence += 1
+        heapq.heappush(self._events, (self.now + delay, self._sequence, event))
+
+    def _run_until(self, stop: int, done: Callable[[], bool] = lambda: False) -> None:
+        while self._events and self._events[0][0] <= stop:
+            self.now, _, event = heapq.heappop(self._events)
+            event()
+            if done():
+                return
+        self.now = stop
+
+    def _alive(self, host: Host) -> Callable[[], bool]:
+        """Whether the host is still in the life it has now."""
+        incarnation = host.incarnation
+        return lambda: host.raft is not None and host.incarnation == incarnation
+
+    def _tick(self, node: int) -> None:
+        self.network.tick(node)
+        jitter = self.random.randrange(3) - 1 if self._faulty else 0
+        self._later(TICK_TIME + jitter, partial(self._tick, node))
+
+    def _sent(self, message: Message) -> None:
+        draw = self.random
+        copies = 1
+        if self._faulty:
+            copies = 0 if draw.random() < self._loss else 1 + (draw.random() < self._repeat)
+        for _ in range(copies):
+            self._later(1 + draw.randrange(self._delay), partial(self._arrive, message))
+
+    def _arrive(self, message: Message) -> None:
+        if self.network.needs_fetch(message):
+            # Fetching a checkpoint takes a while; the offer is stepped after it.
+            if self._faulty and self.random.random() < 0.2:
+                return
+            self._later(self.random.randrange(100), partial(self._fetched, message))
+            return
+        self.network.deliver(message)
+
+    def _fetched(self, message: Message) -> None:
+        if self.network.is_up(message.target) and self.network.fetch(message):
+            self.network.deliver(message)
+
+    def _ready(self, host: Host) -> None:
+        """Each Ready becomes durable after a while, in order; its entries are applied later."""
+        alive = self._alive(host)
+        if not self._persisting.get(host.node):
+            self._persisting[host.node] = host.incarnation
+            self._later(1 + self.random.randrange(self._fsync), partial(self._persist, host, alive))
+        if host.to_apply or host.ready_reads:
+            self._later(
+                self.random.randrange(self._apply + 1), partial(self._apply_at, host, alive)
+            )
+
+    def _persist(self, host: Host, alive: Callable[[], bool]) -> None:
+        if not alive():
+            return
+        # Group commit: some of what waits, never out of order.
+        self.network.persist(host.node, 1 + self.random.randrange(len(host.unpersisted)))
+        if host.unpersisted:
+            self._later(1 + self.random.randrange(self._fsync), partial(self._persist, host, alive))
+        else:
+            self._persisting.pop(host.node)
+        if host.to_apply:
+            self._later(
+                self.random.randrange(self._apply + 1), partial(self._apply_at, host, alive)
+            )
+
+    def _apply_at(self, host: Host, alive: Callable[[], bool]) -> None:
+        if alive():
+            self.network.apply(host.node)
+
+    # ------------------------------------------------------------------- clients and faults
+
+    def _client(self) -> None:
+        draw, up = self.random, self.network.up()
+        if not self._faulty and len(self.network.acknowledged) > self._enough:
+            return
+        if up:
+            node = draw.choice(up)
+            if draw.random() < 0.3:
+                self.reads_asked += self.network.read(node) is not None
+            else:
+                leader = self.network.leader()
+                target = leader if leader is not None and draw.random() < 0.8 else node
+                self._values += 1
+                burst = [b"%d.%d" % (self._values, k) for k in range(draw.choice([1, 1, 1, 6]))]
+                self.network.propose(target, *burst)
+        self._later(1 + draw.randrange(self._client_pace), self._client)
+
+    def _fault(self) -> None:
+        if not self._faulty:
+            return
+        draw, network = self.random, self.network
+        node = draw.choice(list(network.hosts))
+        if draw.random() < self._crash and network.is_up(node):
+            self._crash_node(node)
+        if draw.random() < self._cutting:
+            other = draw.choice(list(network.hosts))
+            choice = draw.randrange(4)
+            if choice == 0:
+                network.heal()
+            elif choice == 1:
+                network.isolate(node)
+            else:
+                network.cut.add((node, other))
+        if draw.random() < self._checkpoint and network.is_up(node):
+            network.checkpoint(node, keep=draw.choice([0, 2, 10]))
+        if draw.random() < 0.05 and network.leader() is not None:
+            network[network.leader() or 0].transfer(NodeId(node))
+        if draw.random() < 0.03 and network.is_up(node):
+            draw.choice([network[node].forget_leader, network[node].campaign])()
+        if draw.random() < 0.1 and network.is_up(node):
+            network[node].report_unreachable(draw.choice(list(network.hosts)))
+        self._later(20 + draw.randrange(60), self._fault)
+
+    def _crash_node(self, node: int) -> None:
+        self.crashes += 1
+        self.network.crash(node)
+        self._persisting.pop(node, None)
+        self._later(1 + self.random.randrange(400), partial(self._restart, node))
+
+    def _restart(self, node: int) -> None:
+        if not self.network.is_up(node):
+            self.network.restart(node)
+
+    # --------------------------------------------------------------------------------- run
+
+    def run(self) -> "Simulation":
+        """Both phases. Raises AssertionError, naming the seed, if anything is wrong."""
+        try:
+            self._run_until(SAFETY_TIME)
+            self._end_of_faults()
+            self._check_agreement()
+        except Exception as error:
+            error.add_note(f"seed {self.seed}, time {self.now}, {self._options}")
+            raise
+        return self
+
+    def _end_of_faults(self) -> None:
+        self._faulty = False
+        self.network.heal()
+        for node in self.network.hosts:
+            self._restart(node)
+        self._enough = len(self.network.acknowledged) + 2
+        self._run_until(
+            self.now + LIVENESS_TIME,
+            lambda: len(self.network.acknowledged) > self._enough and self._is_equal(),
+        )
+
+    def _is_equal(self) -> bool:
+        """Everybody applied what everybody knows to be committed."""
+        hosts = self.network.hosts.values()
+        return len({host.applied for host in hosts}) == 1 and all(
+            host.raft is not None and host.core.log.commit == host.applied for host in hosts
+        )
+
+    def _check_agreement(self) -> None:
+        network = self.network
+        assert self._is_equal(), [
+            network[node].status() for node in network.hosts if network.is_up(node)
+        ]
+        network.invariants.check_all()
+        for index, value in network.acknowledged.items():
+            assert network.invariants.committed[index][1] == value, "an acknowledged write is lost"
+        assert network.acknowledged, "nothing was ever acknowledged"
+        assert len({host.digest for host in network.hosts.values()}) == 1
