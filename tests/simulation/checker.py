@@ -1,0 +1,245 @@
+"""What must hold after every event, whatever the network, the disks and the clocks did.
+
+Each check costs what changed, not what exists: it looks at the node the event touched, from where
+it looked last. `Violation` names the invariant.
+"""
+
+from zlib import crc32
+
+from balsadb.cluster.driver import Driver
+from balsadb.cluster.effects import WalWork
+from balsadb.raft import Message, VoteRequest, VoteResponse
+from balsadb.types import Entry
+
+
+class Violation(AssertionError):
+    """An invariant does not hold."""
+
+
+def require(condition: bool, invariant: str, detail: object = "") -> None:
+    """Raise `Violation` unless the condition holds."""
+    if not condition:
+        raise Violation(f"{invariant}: {detail}")
+
+
+class NodeView:
+    """What the checker knows of one node; `durable` survives its crashes as its disk does."""
+
+    def __init__(self) -> None:
+        self.durable: dict[int, int] = {}
+        self.durable_last = 0
+        self.durable_base = 0
+        self.durable_term = 0
+        self.written: dict[int, int] = {}
+        self.commit = 0
+        self.term = 0
+        self.leading_term = 0
+
+
+class Checker:
+    """Invariants of Raft (figure 3 of the paper) and of the host around it."""
+
+    def __init__(self, nodes: int) -> None:
+        self.views = {node: NodeView() for node in range(1, nodes + 1)}
+        self.majority = nodes // 2 + 1
+        self.leaders: dict[int, int] = {}
+        self.votes: dict[tuple[int, int], int] = {}
+        self.entries: dict[tuple[int, int], tuple[int, int]] = {}
+        self.committed: dict[int, tuple[int, int]] = {}
+        self.commit_max = 0
+        self.commit_terms: list[tuple[int, int]] = []
+        self.chains: dict[int, bytes] = {}
+        self.effective: set[tuple[int, int]] = set()
+        self.refused: set[int] = set()
+        self.acked: dict[int, int] = {}
+        self.reads_checked = 0
+
+    # --- a node's life -------------------------------------------------------------------------
+
+    def started(self, node: int, driver: Driver) -> None:
+        """The node recovered from its disk."""
+        view = self.views[node]
+        log = driver.raft._core.log
+        term = driver.raft.status().term
+        require(
+            term >= view.durable_term, "a durable term is not forgotten", (node, term, view.durable_term)
+        )
+        base = log.anchor_index
+        last = log.last_index
+        lost = [
+            index
+            for index, at in view.durable.items()
+            if index > base and log.term(index) != at and index <= view.durable_last
+        ]
+        require(not lost, "synced entries are not forgotten", (node, lost))
+        require(log.commit >= view.durable_base, "a checkpoint is not forgotten", node)
+        view.written = {index: int(log.term(index) or 0) for index in range(base, last + 1)}
+        view.durable = dict(view.written)
+        view.durable_last, view.durable_base = last, base
+        view.durable_term = term
+        view.commit, view.term, view.leading_term = log.anchor_index, term, 0
+
+    def wal_issued(self, node: int, work: WalWork) -> None:
+        """Log matching: an entry is fixed by (index, term), and so is all before it."""
+        batch = work.batch
+        if batch is None:
+            return
+        written = self.views[node].written
+        if batch.snapshot is not None:
+            index, term = batch.snapshot.index, batch.snapshot.term
+            if written.get(index) != term:
+                written.clear()
+            written[index] = term
+        for entry in batch.entries:
+            before = written.get(entry.index - 1, 0)
+            require(
+                entry.index == 1 or before > 0, "the log has no gap", (node, entry.index)
+            )
+            known = self.entries.setdefault(
+                (entry.index, entry.term), (before, _content(entry))
+            )
+            require(
+                known == (before, _content(entry)), "log matching", (node, entry.index, entry.term)
+            )
+            _put(written, entry.index, entry.term)
+
+    def wal_durable(self, node: int, work: WalWork) -> None:
+        """The batch is synced."""
+        batch = work.batch
+        if batch is None:
+            return
+        view = self.views[node]
+        if batch.snapshot is not None:
+            index, term = batch.snapshot.index, batch.snapshot.term
+            if view.durable.get(index) != term:
+                view.durable = {index: term}
+                view.durable_last = index
+            view.durable_base = max(view.durable_base, index)
+        if batch.hard_state is not None:
+            hard = batch.hard_state
+            require(hard.term >= view.durable_term, "a durable term never falls", node)
+            view.durable_term = hard.term
+            if hard.vote:
+                self._vote(node, hard.term, hard.vote)
+        for entry in batch.entries:
+            _put(view.durable, entry.index, entry.term)
+            view.durable_last = entry.index
+
+    # --- after each event ----------------------------------------------------------------------
+
+    def look(self, node: int, driver: Driver) -> None:
+        """Roles, terms and commits of the node that the event touched."""
+        view = self.views[node]
+        core = driver.raft._core
+        log = core.log
+        term = core.term
+        require(term >= view.term, "a term never falls", (node, term, view.term))
+        view.term = term
+        if driver.raft._role.name == "leader" and view.leading_term != term:
+            view.leading_term = term
+            leader = self.leaders.setdefault(term, node)
+            require(leader == node, "election safety", (term, leader, node))
+            self._complete(node, driver)
+        commit = log.commit
+        require(commit >= view.commit, "a commit index never falls", (node, commit, view.commit))
+        require(log.applied <= commit <= log.last_index, "applied <= commit <= last", node)
+        if commit > view.commit:
+            self._committed(node, driver, view.commit, commit)
+            view.commit = commit
+
+    def delivered(self, message: Message) -> None:
+        """One vote in a term, over all lives of a node."""
+        body = message.body
+        if isinstance(body, VoteRequest) and not body.pre_vote:
+            self._vote(message.source, message.term, message.source)
+        elif isinstance(body, VoteResponse) and not body.pre_vote and not body.rejected:
+            self._vote(message.source, message.term, message.target)
+
+    def applied(self, node: int, index: int, chain: bytes) -> None:
+        """State-machine safety: the same index, the same state."""
+        known = self.chains.setdefault(index, chain)
+        require(known == chain, "state-machine safety", (node, index))
+
+    # --- clients -------------------------------------------------------------------------------
+
+    def acknowledged(self, index: int, term: int, data: bytes) -> None:
+        """A write was acknowledged with this position."""
+        require(
+            self.committed.get(index) == (term, crc32(data)), "acknowledged is committed", index
+        )
+        self.acked[index] = term
+
+    def certainly_failed(self, data: bytes) -> None:
+        """A write was answered as failed: it must never be committed."""
+        self.refused.add(crc32(data))
+
+    def took_effect(self, client: int, sequence: int, index: int) -> None:
+        """A command changed the state (as seen by the first answer about it)."""
+        del index
+        self.effective.add((client, sequence))
+
+    def read_served(self, floor: int, applied: int) -> None:
+        """A read sees all that was committed, anywhere, before it began."""
+        self.reads_checked += 1
+        require(applied >= floor, "linearizable read", (floor, applied))
+
+    # --- inside --------------------------------------------------------------------------------
+
+    def _vote(self, node: int, term: int, candidate: int) -> None:
+        known = self.votes.setdefault((node, term), candidate)
+        require(known == candidate, "one vote a term", (node, term, known, candidate))
+
+    def _complete(self, node: int, driver: Driver) -> None:
+        """Leader completeness: what was committed in an earlier term is in the leader's log."""
+        log = driver.raft._core.log
+        term = driver.raft._core.term
+        for index, committed_in in reversed(self.commit_terms):
+            if committed_in < term:
+                there = log.term(index) if index >= log.anchor_index else self.committed[index][0]
+                require(
+                    there == self.committed[index][0], "leader completeness", (node, term, index)
+                )
+                return
+
+    def _committed(self, node: int, driver: Driver, before: int, commit: int) -> None:
+        core = driver.raft._core
+        log = core.log
+        first = max(before, log.anchor_index) + 1
+        entries = log.slice(first, commit + 1, 1 << 30) if first <= commit else []
+        for entry in entries:
+            content = (int(entry.term), _content(entry))
+            known = self.committed.setdefault(entry.index, content)
+            require(known == content, "committed is immutable", (node, entry.index, known, content))
+            require(
+                not entry.data or content[1] not in self.refused,
+                "what was answered as failed is never committed",
+                entry.index,
+            )
+        if commit > self.commit_max:
+            # Whoever learns of it first is the leader that committed it.
+            self.commit_max = commit
+            self.commit_terms.append((commit, int(core.term)))
+            self._on_quorum(commit)
+
+    def _on_quorum(self, commit: int) -> None:
+        term = self.committed[commit][0]
+        holders = [
+            node
+            for node, view in self.views.items()
+            if view.durable_base >= commit or view.durable.get(commit) == term
+        ]
+        require(len(holders) >= self.majority, "committed is durable on a quorum", (commit, holders))
+
+
+def _content(entry: Entry) -> int:
+    return crc32(entry.data)
+
+
+def _put(terms: dict[int, int], index: int, term: int) -> None:
+    """An entry at an index drops those after it."""
+    if index in terms:
+        later = index
+        while later in terms:
+            del terms[later]
+            later += 1
+    terms[index] = term

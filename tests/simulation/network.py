@@ -1,0 +1,56 @@
+"""A network that loses, delays, repeats, reorders and cuts, for each ordered pair of nodes."""
+
+import random
+from collections.abc import Callable
+
+
+class Network:
+    """Decides the fate of each frame. Times in microseconds."""
+
+    def __init__(
+        self, rng: random.Random, schedule: Callable[..., None], deliver: Callable[..., None]
+    ) -> None:
+        self._rng = rng
+        self._schedule = schedule
+        self._deliver = deliver
+        self._cut: set[tuple[int, int]] = set()
+        self.loss = 0.0
+        self.repeat = 0.0
+        self.delay_us = 1000
+        self.sent = 0
+
+    def send(self, source: int, target: int, data: bytes) -> None:
+        """Maybe deliver, later, perhaps twice, in no order."""
+        self.sent += 1
+        rng = self._rng
+        if (source, target) in self._cut or (self.loss and rng.random() < self.loss):
+            return
+        delay = 100 + int(rng.random() * 2 * self.delay_us)
+        self._schedule(delay, self._arrive, source, target, data)
+        if self.repeat and rng.random() < self.repeat:
+            self._schedule(delay + int(rng.random() * 50_000), self._arrive, source, target, data)
+
+    def cut(self, source: int, target: int) -> None:
+        """Nothing goes from source to target any more, what is under way included."""
+        self._cut.add((source, target))
+
+    def split(self, side: set[int], other: set[int]) -> None:
+        """Cut both ways between two sets."""
+        for one in sorted(side):
+            for two in sorted(other):
+                self.cut(one, two)
+                self.cut(two, one)
+
+    def heal(self) -> None:
+        """No cuts."""
+        self._cut.clear()
+
+    def perfect(self) -> None:
+        """No cuts, losses or repeats; short delays."""
+        self.heal()
+        self.loss = self.repeat = 0.0
+        self.delay_us = 500
+
+    def _arrive(self, source: int, target: int, data: bytes) -> None:
+        if (source, target) not in self._cut:
+            self._deliver(target, data)

@@ -1,0 +1,43 @@
+"""`python -m tests.simulation.run --seeds 1000 --start 0`: run seeds, report the failing ones."""
+
+import argparse
+import sys
+import time
+import traceback
+
+from tests.simulation.world import run_seed
+
+
+def main() -> int:
+    """Exit status 1 if a seed failed; each failure is printed with its seed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=200)
+    parser.add_argument("--start", type=int, default=0)
+    parser.add_argument("--verbose", action="store_true")
+    options = parser.parse_args()
+    failed: list[int] = []
+    events = 0
+    began = time.monotonic()
+    for seed in range(options.start, options.start + options.seeds):
+        try:
+            world = run_seed(seed)
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt):
+                raise
+            failed.append(seed)
+            sys.stdout.write(f"seed {seed}: {type(error).__name__}: {str(error)[:400]}\n")
+            if options.verbose:
+                traceback.print_exc()
+            continue
+        events += world.events
+        if options.verbose:
+            sys.stdout.write(f"seed {seed}: {world.events} events, trace {world.trace_hash}\n")
+    seconds = time.monotonic() - began
+    sys.stdout.write(
+        f"{options.seeds} seeds, {events} events, {seconds:.1f} s, failed: {failed or 'none'}\n"
+    )
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,250 @@
+"""The simulated world: one seed drives clocks, network, disks, crashes and clients.
+
+`run_seed` runs a safety phase under faults, then heals everything and demands progress: a leader, a
+write and a read on every node, and the same bytes everywhere.
+"""
+
+import heapq
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Any
+
+from balsadb.cluster.effects import Answer
+from balsadb.storage import WalOptions
+from tests.simulation.checker import Checker, require
+from tests.simulation.clients import Client
+from tests.simulation.nemesis import Nemesis
+from tests.simulation.network import Network
+from tests.simulation.node import ObservedRegister, SimNode
+
+TICK_US = 50_000
+LIVENESS_US = 60_000_000
+
+
+@dataclass(slots=True)
+class Knobs:
+    """What a seed chooses before it runs."""
+
+    nodes: int = 3
+    clients: int = 3
+    tick_us: int = TICK_US
+    think_us: int = 40_000
+    padding_max: int = 100
+    safety_us: int = 10_000_000
+    driver: dict[str, Any] = field(default_factory=dict[str, Any])
+    wal: WalOptions = field(default_factory=lambda: WalOptions(16 << 10, 4096))
+    machine: Callable[[Any], Any] = ObservedRegister
+    loss: float = 0.0
+    repeat: float = 0.0
+    delay_us: int = 1000
+    faults_us: int = 1_000_000
+    """Mean time between faults; 0: none."""
+
+    @classmethod
+    def of(cls, rng: random.Random) -> "Knobs":
+        """Small bounds and short intervals, so that every path is walked often."""
+        checkpoint = rng.choice((400, 1500, 6000, 1 << 20))
+        driver: dict[str, Any] = {
+            "checkpoint_log_bytes": checkpoint,
+            "log_tail_bytes": rng.choice((0, checkpoint // 4, checkpoint // 2)),
+            "log_bytes_max": checkpoint * rng.choice((1, 2, 50)),
+            "message_bytes_max": rng.choice((1, 200, 1 << 20)),
+            "inflight_max": rng.choice((1, 2, 8)),
+            "committed_bytes_max": rng.choice((100, 2000, 1 << 20)),
+            "apply_entries_max": rng.choice((1, 3, 64)),
+            "apply_works_max": rng.choice((1, 2)),
+            "chunk_window": rng.choice((1, 4)),
+            "chunk_retry_ticks": rng.choice((3, 10)),
+            "proposals_max": rng.choice((2, 100)),
+        }
+        return cls(
+            nodes=rng.choice((3, 3, 3, 3, 5, 5, 1, 2, 4)),
+            clients=rng.choice((2, 3, 4)),
+            think_us=rng.choice((20_000, 40_000, 80_000)),
+            padding_max=rng.choice((10, 100, 300)),
+            driver=driver,
+            wal=WalOptions(rng.choice((4096, 16 << 10, 1 << 20)), rng.choice((0, 4096))),
+            loss=rng.choice((0.0, 0.0, 0.02, 0.2)),
+            repeat=rng.choice((0.0, 0.05, 0.3)),
+            delay_us=rng.choice((500, 2000, 20_000)),
+            faults_us=rng.choice((400_000, 1_000_000, 2_500_000)),
+        )
+
+
+class World:
+    """Event heap, trace, and everything that lives in it. Times in microseconds."""
+
+    def __init__(self, seed: int, knobs: Knobs | None = None) -> None:
+        self.rng = random.Random(seed)
+        self.seed = seed
+        self.knobs = knobs or Knobs.of(self.rng)
+        self.now = 0
+        self.fatal_is_fine = False
+        self.events = 0
+        self._heap: list[tuple[int, int, Callable[..., None], tuple[Any, ...]]] = []
+        self._order = 0
+        self._digest = blake2b(digest_size=16)
+        self._tokens: dict[int, tuple[Client, int, bytes]] = {}
+        self._token = 0
+        self.checker = Checker(self.knobs.nodes)
+        self.network = Network(self.rng, self.schedule, self._deliver)
+        self.network.loss = self.knobs.loss
+        self.network.repeat = self.knobs.repeat
+        self.network.delay_us = self.knobs.delay_us
+        self.nodes = {node: SimNode(self, node) for node in range(1, self.knobs.nodes + 1)}
+        self._tick_us = {
+            node: int(self.knobs.tick_us * self.rng.uniform(0.9, 1.1)) for node in self.nodes
+        }
+        self.clients = [Client(self, number) for number in range(self.knobs.clients)]
+
+    # --- time ----------------------------------------------------------------------------------
+
+    def schedule(self, delay: int, event: Callable[..., None], *arguments: Any) -> None:
+        """Run `event` after `delay`; equal times run in order of scheduling."""
+        self._order += 1
+        heapq.heappush(self._heap, (self.now + delay, self._order, event, arguments))
+
+    def run(self, microseconds: int, until: Callable[[], bool] | None = None) -> bool:
+        """Run for so long, or until the condition holds (looked at now and then)."""
+        end = self.now + microseconds
+        heap = self._heap
+        while heap and heap[0][0] <= end:
+            self.now, _, event, arguments = heapq.heappop(heap)
+            self.events += 1
+            event(*arguments)
+            if until is not None and self.events % 32 == 0 and until():
+                return True
+        self.now = max(self.now, end)
+        return until is not None and until()
+
+    def tick_of(self, node: int) -> int:
+        """Length of the node's tick now: clocks differ and jitter."""
+        return self._tick_us[node] + int(self.rng.random() * 2000)
+
+    def delay_of(self, lane: str) -> int:
+        """How long a piece of work takes."""
+        rng = self.rng
+        if lane == "apply":
+            return 100 + int(rng.random() * (100_000 if rng.random() < 0.02 else 1000))
+        if lane == "wal":
+            return 500 + int(rng.random() * (200_000 if rng.random() < 0.02 else 3000))
+        return 500 + int(rng.random() * (300_000 if rng.random() < 0.1 else 10_000))
+
+    # --- trace ---------------------------------------------------------------------------------
+
+    def trace(self, *words: object) -> None:
+        """Add to the trace."""
+        self._digest.update(repr((self.now, *words)).encode())
+
+    def trace_bytes(self, data: bytes) -> None:
+        """Add a frame to the trace."""
+        self._digest.update(data)
+
+    @property
+    def trace_hash(self) -> str:
+        """Of everything so far."""
+        return self._digest.hexdigest()
+
+    # --- clients -------------------------------------------------------------------------------
+
+    def token(self, client: Client) -> int:
+        """A fresh token for the client's request."""
+        self._token += 1
+        self._tokens[self._token] = (client, client._request, client.data)
+        return self._token
+
+    def answer(self, node: SimNode, token: int, answer: Answer) -> None:
+        """Hand an answer to the client, if it still waits for it."""
+        client, request, data = self._tokens.pop(token)
+        self.trace("answer", token, type(answer).__name__)
+        if request == client._request:
+            client.answered(node, data, answer)
+
+    def _deliver(self, target: int, data: bytes) -> None:
+        self.nodes[target].receive(data)
+
+    # --- phases --------------------------------------------------------------------------------
+
+    def start_all(self) -> None:
+        """Start every node that is down."""
+        for node in self.nodes.values():
+            node.start()
+
+    def leader(self) -> SimNode | None:
+        """The live leader of the highest term, if any."""
+        leading = [
+            (node.driver.raft.status().term, number)
+            for number, node in self.nodes.items()
+            if node.alive and node.driver.is_leader
+        ]
+        return self.nodes[max(leading)[1]] if leading else None
+
+    def converged(self) -> bool:
+        """Everybody ready, applied to the same index, nothing under way."""
+        applied: set[int] = set()
+        for node in self.nodes.values():
+            if not node.alive or not node.driver.is_ready:
+                return False
+            status = node.driver.raft.status()
+            if node.driver.applied != status.last_index:
+                return False
+            applied.add(status.last_index)
+        return len(applied) == 1 and self.leader() is not None
+
+    def calm(self) -> None:
+        """No more faults: heal, wake and start everything."""
+        self.network.perfect()
+        for node in self.nodes.values():
+            node.paused_until = 0
+            node.slow_disk = 1
+            node.disk._crash_at = -1
+        self.start_all()
+
+
+def run_seed(seed: int, knobs: Knobs | None = None) -> World:
+    """Both phases of a seed; raises what it finds."""
+    world = World(seed, knobs)
+    world.start_all()
+    nemesis = Nemesis(world)
+    for client in world.clients:
+        client.think()
+    if world.knobs.faults_us:
+        nemesis.wait()
+    world.run(world.knobs.safety_us)
+    nemesis.stopped = True
+    world.calm()
+    acked = [client.acked for client in world.clients]
+    progress = world.run(
+        LIVENESS_US,
+        lambda: all(c.acked > before for c, before in zip(world.clients, acked, strict=True)),
+    )
+    require(progress, "liveness: every client is served again", _report(world))
+    for client in world.clients:
+        client.stopped = True
+    require(world.run(LIVENESS_US, world.converged), "liveness: all converge", _report(world))
+    check_end(world)
+    return world
+
+
+def check_end(world: World) -> None:
+    """All acknowledged writes are there and all replicas are the same, to the byte."""
+    commits = {node.driver.applied for node in world.nodes.values()}
+    require(len(commits) == 1, "convergence", commits)
+    newest = max(world.checker.acked, default=0)
+    require(newest <= min(commits), "acknowledged writes survive", (newest, commits))
+    for index, term in world.checker.acked.items():
+        require(world.checker.committed[index][0] == term, "acknowledged writes survive", index)
+    digests = {
+        node.boot.applier.machine.columns.digest() for node in world.nodes.values()
+    }
+    require(len(digests) == 1, "replicas are the same, to the byte")
+
+
+def _report(world: World) -> list[Any]:
+    nodes = [
+        (number, node.alive, node.driver.status() if node.alive else None)
+        for number, node in world.nodes.items()
+    ]
+    return [*nodes, *(client.status() for client in world.clients)]
