@@ -7,8 +7,9 @@ the index under `v{n}/index`. Nothing else is remembered; the rest of this objec
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +32,8 @@ PREFIX = "c/"
 Slots = NDArray[np.uint32]
 
 
-class NamedVectors(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class NamedVectors:
     """One vector name of a collection: its schema, the row + 1 of each slot, its index."""
 
     schema: VectorSchema

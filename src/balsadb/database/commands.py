@@ -38,21 +38,21 @@ class Command(msgspec.Struct, array_like=True, frozen=True):
     origin: Origin
 
 
-class CreateCollectionCommand(Command, tag=1):
+class CreateCollectionCommand(Command, tag=1, frozen=True):
     """`schema` is the canonical JSON of `schema.Schema`; the uid becomes the entry's log index."""
 
     name: str
     schema: bytes
 
 
-class DropCollectionCommand(Command, tag=2):
+class DropCollectionCommand(Command, tag=2, frozen=True):
     """Remove a collection. uid 0: it did not exist when the leader looked."""
 
     uid: int
     name: str
 
 
-class ReplaceSchemaCommand(Command, tag=3):
+class ReplaceSchemaCommand(Command, tag=3, frozen=True):
     """New value of the parts of a schema that may change: `change` is canonical JSON of
     `schema.SchemaChange`."""
 
@@ -69,7 +69,7 @@ class VectorPart(msgspec.Struct, array_like=True, frozen=True):
     values: bytes
 
 
-class UpsertCommand(Command, tag=4):
+class UpsertCommand(Command, tag=4, frozen=True):
     """Points with distinct ids. `ids`: packed (`point_ids`), `payload_lengths`: uint32 each,
     `payloads`: the canonical JSON texts end to end (length 0: the empty payload)."""
 
@@ -80,7 +80,7 @@ class UpsertCommand(Command, tag=4):
     vectors: list[VectorPart]
 
 
-class DeleteCommand(Command, tag=5):
+class DeleteCommand(Command, tag=5, frozen=True):
     """Delete points. `versions`: uint64 each, or empty; a point whose version is another one is
     left alone."""
 
@@ -89,7 +89,7 @@ class DeleteCommand(Command, tag=5):
     versions: bytes
 
 
-class ChangePayloadCommand(Command, tag=6):
+class ChangePayloadCommand(Command, tag=6, frozen=True):
     """Change the payloads of points. `payload`: canonical JSON, `keys`: paths (for `SET`, the
     path to merge at, or nothing); `versions` as in `DeleteCommand`."""
 
@@ -101,7 +101,7 @@ class ChangePayloadCommand(Command, tag=6):
     keys: list[str]
 
 
-class LinkCommand(Command, tag=7):
+class LinkCommand(Command, tag=7, frozen=True):
     """A planned change of one graph (`balsadb.index`)."""
 
     uid: int
@@ -109,13 +109,13 @@ class LinkCommand(Command, tag=7):
     edit: bytes
 
 
-class CompactHeapCommand(Command, tag=8):
+class CompactHeapCommand(Command, tag=8, frozen=True):
     """Rewrite a collection's payload heap without its dead bytes."""
 
     uid: int
 
 
-class MarkerCommand(Command, tag=9):
+class MarkerCommand(Command, tag=9, frozen=True):
     """Nothing."""
 
 

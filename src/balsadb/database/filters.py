@@ -14,6 +14,7 @@ and at least `min_should.min_count` of `min_should.conditions` hold. A condition
 """
 
 from collections.abc import Mapping, Sequence
+from math import isnan
 from typing import Any, cast
 
 import msgspec
@@ -204,7 +205,7 @@ def _range(key: str, steps: tuple[Step, ...], operand: Mapping[str, Any], field:
     for name, bound in operand.items():
         if bound is None:
             continue
-        if isinstance(bound, bool) or not isinstance(bound, int | float) or bound != bound:
+        if isinstance(bound, bool) or not isinstance(bound, int | float) or isnan(bound):
             raise InvalidInput(f"{field}.{name}", "must be a number")
         try:
             bounds[name] = float(bound)

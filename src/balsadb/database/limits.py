@@ -18,7 +18,7 @@ NAME_LENGTH_MAX = 255
 POINTS_MAX = 1 << 24
 """Points of one collection (slots)."""
 VECTOR_COLUMN_BYTES_MAX = 16 << 30
-"""Address space reserved for the vectors of one name; rows are bounded by it and by `POINTS_MAX`."""
+"""Address space reserved for the vectors of one name; bounds its rows, as `POINTS_MAX` does."""
 PAYLOAD_HEAP_BYTES_MAX = 8 << 30
 """Bytes of all payloads of one collection, dead ones included until the heap is compacted."""
 PAYLOAD_BYTES_MAX = 512 << 10
@@ -52,7 +52,7 @@ MATCH_VALUES_MAX = 10_000
 PAYLOAD_KEYS_MAX = 1_000
 """Keys named by one delete-payload request or payload selector."""
 DERIVED_KEYS_MAX = 128
-"""Payload keys of one collection whose typed values a node holds (not replicated: never rejects)."""
+"""Payload keys of one collection whose typed values a node holds; beyond it, the oldest goes."""
 SESSIONS_MAX = 4_096
 """Sessions remembered; beyond it the one used longest ago is forgotten."""
 SESSION_WINDOW = 32

@@ -1,6 +1,6 @@
 """Readers and one writer, in threads. The writer is `apply`, the readers are searches."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from threading import Condition, Lock
 
@@ -60,7 +60,7 @@ class SharedLock:
                 self._no_writer.notify_all()
 
     @contextmanager
-    def shared(self) -> Iterator[None]:
+    def shared(self) -> Generator[None]:
         """Hold the lock with other readers."""
         self.acquire_shared()
         try:
@@ -69,7 +69,7 @@ class SharedLock:
             self.release_shared()
 
     @contextmanager
-    def exclusive(self) -> Iterator[None]:
+    def exclusive(self) -> Generator[None]:
         """Hold the lock alone."""
         self.acquire_exclusive()
         try:

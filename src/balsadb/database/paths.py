@@ -1,7 +1,7 @@
 """Payload key paths: `a.b`, `a[].b` (each element), `a[0].b` (one element), `"a.b".c` (quoted)."""
 
 import re
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 from balsadb.database.limits import NAME_LENGTH_MAX
 from balsadb.errors import InvalidInput, LimitExceeded
@@ -11,6 +11,16 @@ Step = str | int
 EACH: Final = -1
 _STEP = re.compile(r'(?:"((?:[^"\\]|\\.)*)"|([^".\[\]]+))((?:\[\d{0,9}\])*)(\.|$)')
 _PLACE = re.compile(r"\[(\d*)\]")
+
+
+def is_object(value: object) -> TypeGuard[dict[str, Any]]:
+    """Whether a decoded JSON value is an object."""
+    return type(value) is dict
+
+
+def is_list(value: object) -> TypeGuard[list[Any]]:
+    """Whether a decoded JSON value is a list."""
+    return type(value) is list
 
 
 def parse_path(text: object, field: str) -> tuple[Step, ...]:
@@ -39,10 +49,10 @@ def values_at(value: Any, steps: tuple[Step, ...], first: int = 0) -> list[Any]:
     for place in range(first, len(steps)):
         step = steps[place]
         if isinstance(step, str):
-            if type(value) is not dict or step not in value:
+            if not is_object(value) or step not in value:
                 return []
             value = value[step]
-        elif type(value) is not list:
+        elif not is_list(value):
             return []
         elif step == EACH:
             return [one for part in value for one in values_at(part, steps, place + 1)]
@@ -57,7 +67,7 @@ def delete_at(value: Any, steps: tuple[Step, ...]) -> None:
     """Remove the keys a path leads to, in place; elements of lists stay."""
     last = steps[-1]
     for owner in values_at(value, steps[:-1]):
-        if type(owner) is dict:
+        if is_object(owner) and isinstance(last, str):
             owner.pop(last, None)
 
 
@@ -68,11 +78,11 @@ def merge_at(payload: dict[str, Any], steps: tuple[Step, ...], change: dict[str,
     for step in steps:
         if not isinstance(step, str):
             for found in values_at(payload, steps):
-                if type(found) is dict:
+                if is_object(found):
                     found.update(change)
             return
-        below = owner.get(step)
-        if type(below) is not dict:
+        below: Any = owner.get(step)
+        if not is_object(below):
             below = owner[step] = {}
         owner = below
     owner.update(change)
@@ -90,17 +100,16 @@ def kept(value: Any, paths: list[tuple[Step, ...]], *, include: bool) -> dict[st
     return result
 
 
-def _copy(source: Any, target: dict[str, Any], steps: tuple[Step, ...]) -> None:
+def _copy(source: object, target: dict[str, Any], steps: tuple[Step, ...]) -> None:
     """Copy what a path leads to; from a list on, the whole list is taken."""
     step = steps[0]
-    if type(source) is not dict or step not in source:
+    if not isinstance(step, str) or not is_object(source) or step not in source:
         return
-    value = source[step]
-    if len(steps) == 1 or type(value) is not dict:
-        if len(steps) == 1 or not isinstance(steps[1], str):
-            target[step] = value  # type: ignore[index]
-        return
-    below = target.setdefault(step, {})  # type: ignore[arg-type]
-    _copy(value, below, steps[1:])
-    if not below:
-        target.pop(step)  # type: ignore[arg-type]
+    value: Any = source[step]
+    if len(steps) == 1 or not isinstance(steps[1], str):
+        target[step] = value
+    elif is_object(value):
+        below: dict[str, Any] = target.get(step, {})
+        _copy(value, below, steps[1:])
+        if below:
+            target[step] = below

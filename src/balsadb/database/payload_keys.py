@@ -11,13 +11,13 @@ stays true until the next exclusive hold, for only apply adds notes.
 
 from math import inf
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from balsadb.database.paths import Step, values_at
+from balsadb.database.paths import Step, is_list, values_at
 from balsadb.database.payload_store import PayloadStore
 
 FILLED, NULL, LISTED = 1, 2, 4
@@ -91,7 +91,7 @@ class _Batch:
 
     def add(self, slot: int, value: Any) -> bool:
         """Note a scalar under its type; False for anything else."""
-        kind = type(value)
+        kind = cast("object", type(value))
         if kind is str:
             column = 0
         elif kind is int:
@@ -120,8 +120,10 @@ class PayloadKey:
         self._entries = tuple(_Growing(kind) for kind in kinds)
         self._codes: dict[str, int] = {}
         self._bits = np.zeros(0, np.uint8)
-        probe = msgspec.defstruct("Probe", [("value", Any, None)], rename={"value": str(steps[0])})
-        self._decoder = msgspec.json.Decoder(probe)
+        probe: Any = msgspec.defstruct(
+            "Probe", [("value", Any, None)], rename={"value": str(steps[0])}
+        )
+        self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(probe)
         self._whole = msgspec.json.Decoder(dict[str, Any])
 
     def note(self, slots: NDArray[np.uint32], slots_count: int) -> None:
@@ -178,7 +180,7 @@ class PayloadKey:
         """Note the values of one payload; its bits."""
         if not text:
             return 0
-        value = self._decoder.decode(text).value  # type: ignore[attr-defined]
+        value: Any = self._decoder.decode(text).value
         if type(value) in (str, int, float, bool) and len(self._steps) == 1:
             batch.add(slot, value)
             return FILLED | LISTED
@@ -191,7 +193,7 @@ class PayloadKey:
         for one in found:
             if one is None:
                 bits |= NULL
-            elif type(one) is list:
+            elif is_list(one):
                 bits |= FILLED if one else 0
                 for part in one:
                     bits |= LISTED if batch.add(slot, part) else 0

@@ -46,7 +46,7 @@ class PayloadStore:
         self._dead = _column(columns, f"{prefix}/payload_dead", np.uint64, 1)
         if not self._dead.rows:
             self._dead.resize(1)
-        self._bytes = memoryview(self._heap.data)
+        self._bytes = self._heap.data.data
 
     @property
     def heap_bytes(self) -> int:

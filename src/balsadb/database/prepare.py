@@ -9,6 +9,7 @@ several is not.
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any, cast
 
 import msgspec
@@ -133,7 +134,7 @@ def _upsert(collection: Collection, request: UpsertPoints, origin: Origin) -> li
     last = len(bounds) - 2
     return [
         _upsert_command(collection, cut, (first, stop), _part(origin, place, last=place == last))
-        for place, (first, stop) in enumerate(zip(bounds[:-1], bounds[1:], strict=True))
+        for place, (first, stop) in enumerate(pairwise(bounds))
     ]
 
 

@@ -16,8 +16,8 @@ from typing import Final
 import numpy as np
 
 from balsadb.columns import Column, ColumnSet
+from balsadb.database import limits
 from balsadb.database.commands import Origin
-from balsadb.database.limits import SESSION_WINDOW, SESSIONS_MAX
 from balsadb.database.results import Result
 from balsadb.errors import (
     AlreadyExists,
@@ -48,7 +48,7 @@ class Sessions:
         """Create the columns, or adopt them when they are there."""
         self._key = _column(columns, "sessions/key", (2,))
         self._used = _column(columns, "sessions/used", ())
-        self._recent = _column(columns, "sessions/recent", (SESSION_WINDOW, 4))
+        self._recent = _column(columns, "sessions/recent", (limits.SESSION_WINDOW, 4))
         self._rows = {
             self._key.data[row].tobytes(): row
             for row in range(self._key.rows)
@@ -62,9 +62,9 @@ class Sessions:
         row = self._rows.get(origin.session)
         sequence = log_index = answer = parts = 0
         if row is not None:
-            place = origin.sequence % SESSION_WINDOW
+            place = origin.sequence % limits.SESSION_WINDOW
             sequence, log_index, answer, parts = self._recent.data[row, place].tolist()
-        elif origin.sequence >= SESSION_WINDOW:
+        elif origin.sequence >= limits.SESSION_WINDOW:
             return _expired()
         if not parts or sequence < origin.sequence:
             parts = 0
@@ -81,7 +81,7 @@ class Sessions:
         row = self._rows.get(origin.session)
         if row is None:
             row = self._open(origin.session)
-        place = origin.sequence % SESSION_WINDOW
+        place = origin.sequence % limits.SESSION_WINDOW
         parts = origin.part + 1
         # A failed part fails the request: the parts after it answer alike.
         if origin.last or result.error is not None:
@@ -93,7 +93,7 @@ class Sessions:
     def _open(self, session: bytes) -> int:
         """A row for a new session: one more, or that of the session used longest ago."""
         row = self._key.rows
-        if row < SESSIONS_MAX:
+        if row < limits.SESSIONS_MAX:
             for column in (self._key, self._used, self._recent):
                 column.resize(row + 1)
         else:
@@ -146,4 +146,4 @@ def _gap() -> Result:
 def _column(columns: ColumnSet, name: str, row_shape: tuple[int, ...]) -> Column:
     if name in columns:
         return columns[name]
-    return columns.create(name, np.uint64, row_shape, rows_max=SESSIONS_MAX)
+    return columns.create(name, np.uint64, row_shape, rows_max=limits.SESSIONS_MAX)

@@ -1,0 +1,159 @@
+"""Three replicas of one log: one that runs on, one restarted after every entry, one installed from
+a snapshot midway. After 500 random commands all of their bytes are equal."""
+
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+import pytest
+
+from balsadb.database import (
+    ClearPayload,
+    CreateCollection,
+    CreatePayloadIndex,
+    Database,
+    DeleteCollection,
+    DeletePayloadKeys,
+    DeletePoints,
+    HnswParams,
+    Marker,
+    OverwritePayload,
+    Request,
+    SessionKey,
+    SetPayload,
+    UpdateCollection,
+    UpsertPoints,
+    VectorBlock,
+    VectorParams,
+    commands,
+    limits,
+)
+from balsadb.errors import BalsaError
+from balsadb.types import LogIndex
+
+NAMES = ("films", "books")
+GENRES = ("crime", "drama", "noir", "war")
+
+
+class Traffic:
+    """Random requests; ids and payloads repeat often enough to meet."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.sequence = 0
+
+    def pick(self, *values: Any) -> Any:
+        return values[int(self.rng.integers(len(values)))]
+
+    def id(self) -> int | UUID:
+        number = int(self.rng.integers(150))
+        return UUID(int=number << 64 | number) if number % 5 == 0 else number
+
+    def ids(self) -> list[int | UUID]:
+        return [self.id() for _ in range(int(self.rng.integers(1, 25)))]
+
+    def payload(self) -> dict[str, Any]:
+        return {
+            "genre": [self.pick(*GENRES) for _ in range(int(self.rng.integers(3)))],
+            "year": int(self.rng.integers(1900, 1910)),
+            "score": float(self.rng.normal()),
+            "by": {"name": self.pick("Ford", "Hawks", None)},
+            "text": "x" * int(self.rng.integers(40)),
+        }
+
+    def filter(self) -> dict[str, Any]:
+        return {
+            "must": [{"key": "genre", "match": {"value": self.pick(*GENRES)}}],
+            "must_not": [{"key": "year", "range": {"lt": int(self.rng.integers(1900, 1910))}}],
+        }
+
+    def block(self, count: int, size: int) -> VectorBlock:
+        chosen = np.flatnonzero(self.rng.random(count) < 0.7)
+        # Few distinct vectors, so that points are also given the bytes they have.
+        values = self.rng.integers(-2, 3, size=(chosen.size, size)).astype(np.float32)
+        return VectorBlock(values, chosen)
+
+    def selector(self) -> dict[str, Any]:
+        return {"ids": self.ids()} if self.pick(0, 1) else {"filter": self.filter()}
+
+    def request(self) -> Request:
+        name = self.pick(*NAMES)
+        kind = int(self.rng.integers(100))
+        if kind < 50:
+            ids = self.ids()
+            vectors = {"": self.block(len(ids), 3), "plot": self.block(len(ids), 5)}
+            return UpsertPoints(name, ids, vectors, [self.payload() for _ in ids])
+        if kind < 65:
+            return DeletePoints(name, **self.selector())
+        if kind < 73:
+            key = self.pick(None, "by", "new.place")
+            return SetPayload(name, {"seen": kind, "by": None}, **self.selector(), key=key)
+        if kind < 78:
+            return OverwritePayload(name, self.payload(), **self.selector())
+        if kind < 83:
+            return DeletePayloadKeys(name, ["by.name", "text"], **self.selector())
+        if kind < 86:
+            return ClearPayload(name, **self.selector())
+        if kind < 89:
+            return CreatePayloadIndex(name, "year", self.pick("integer", "float"))
+        if kind < 91:
+            return UpdateCollection(name, ef_construct=int(self.rng.integers(20, 40)))
+        if kind < 92:
+            return DeleteCollection(name)
+        if kind < 94:
+            return Marker()
+        params = {"": VectorParams(3, "Cosine"), "plot": VectorParams(5, "Euclid")}
+        return CreateCollection(name, params, HnswParams(4, 20))
+
+    def session(self) -> SessionKey:
+        if self.rng.random() < 0.8:
+            self.sequence += 1
+        return SessionKey(bytes([int(self.rng.integers(1, 4))] * 16), self.sequence)
+
+    def entries(self, leader: Database) -> list[bytes]:
+        chance = self.rng.random()
+        if chance < 0.15:
+            work = leader.link_work(idle=True)
+            edit = None if work is None else leader.plan(work, 16)
+            return [] if edit is None else [edit]
+        if chance < 0.2 and leader.catalog.by_uid:
+            uid = min(leader.catalog.by_uid)
+            return [commands.encode(commands.CompactHeapCommand(commands.NO_ORIGIN, uid))]
+        try:
+            return leader.prepare(self.request(), self.session())
+        except BalsaError:
+            return []
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_replicas_are_equal_to_the_byte(
+    seed: int, restart: Callable[[Database], Database], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "GRAPH_ROWS_MIN", 40)
+    monkeypatch.setattr(limits, "SESSIONS_MAX", 2)
+    traffic = Traffic(seed)
+    steady, restarting = Database(), Database()
+    installed: Database | None = None
+    index = 0
+    values: list[Any] = []
+    while index < 500:
+        for data in traffic.entries(steady):
+            index += 1
+            result = steady.apply(LogIndex(index), data)
+            values.append(result.value)
+            assert restarting.apply(LogIndex(index), data) == result
+            restarting = restart(restarting)
+            if installed is not None:
+                assert installed.apply(LogIndex(index), data) == result
+            if index % 10 == 0:
+                expected = steady.columns.digests()
+                assert restarting.columns.digests() == expected
+                assert installed is None or installed.columns.digests() == expected
+                assert steady.check() == []
+            if index == 250:
+                installed = restart(steady)
+    assert installed is not None
+    assert installed.columns.digest() == steady.columns.digest() == restarting.columns.digest()
+    assert sum(steady.count(name) for name in steady.collections()) > 0
+    assert True in values
