@@ -1,0 +1,62 @@
+"""A live server for each test module, and a plain HTTP client that knows no dialect."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.conformance.local_service import LiveServer, serve
+
+
+class Rest:
+    """Sends JSON, keeps nothing."""
+
+    def __init__(self, server: LiveServer) -> None:
+        self.server = server
+        self.service = server.service
+        self.client = httpx2.Client(base_url=server.url, timeout=10)
+
+    def send(self, method: str, path: str, body: Any = None, **options: Any) -> httpx2.Response:
+        if isinstance(body, bytes):
+            options["content"] = body
+        elif body is not None:
+            options["json"] = body
+        return self.client.request(method, path, **options)
+
+    def ok(self, method: str, path: str, body: Any = None, **options: Any) -> Any:
+        response = self.send(method, path, body, **options)
+        assert response.status_code == 200, response.text
+        answer = response.json()
+        assert answer["status"] == "ok"
+        assert answer["time"] >= 0
+        return answer["result"]
+
+    def refused(self, method: str, path: str, body: Any = None, **options: Any) -> httpx2.Response:
+        """Send what must be refused; asserts that nothing changed."""
+        before = self.service.last_index, self.service.database.columns.digest()
+        response = self.send(method, path, body, **options)
+        assert 400 <= response.status_code < 500, response.text
+        assert (self.service.last_index, self.service.database.columns.digest()) == before
+        return response
+
+    def fresh(self, name: str = "films", vectors: Any = None) -> str:
+        """A new, empty collection."""
+        self.ok("DELETE", f"/collections/{name}")
+        self.ok(
+            "PUT", f"/collections/{name}", {"vectors": vectors or {"size": 4, "distance": "Cosine"}}
+        )
+        return f"/collections/{name}"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[LiveServer]:
+    with serve() as live:
+        yield live
+
+
+@pytest.fixture
+def rest(server: LiveServer) -> Iterator[Rest]:
+    rest = Rest(server)
+    yield rest
+    rest.client.close()
