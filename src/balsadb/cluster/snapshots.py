@@ -93,6 +93,8 @@ class SnapshotFetcher:
         if current is not None:
             if current.index == index:
                 if current.source != message.source:
+                    # Another leader has the same checkpoint: ask it for what the old one owes.
+                    current.wanted.extendleft(current.asked)
                     current.asked.clear()
                 current.offer, current.source = message, message.source
                 return
