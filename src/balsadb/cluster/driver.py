@@ -285,6 +285,12 @@ class Driver:
         return self._role == "leader"
 
     @property
+    def is_caught_up(self) -> bool:
+        """Whether a leader has applied an entry of its own term, and so all that its predecessors
+        acknowledged."""
+        return self._role == "leader" and self._applied_term == self._term
+
+    @property
     def applied(self) -> LogIndex:
         """The last log index that is applied."""
         return self._applied

@@ -86,8 +86,8 @@ class ObservedDatabase:
         return result
 
     def link_work(self) -> LinkWork | None:
-        """The next thing to link."""
-        return self.database.link_work()
+        """The next thing to link, however short its tail (the linker decides what is too short)."""
+        return self.database.link_work(idle=True)
 
     def plan(self, work: LinkWork, rows_limit: int, /) -> bytes | None:
         """The encoded command that links at most `rows_limit` rows."""

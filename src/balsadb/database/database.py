@@ -52,6 +52,25 @@ class Database:
         """Distances computed by this process since it started."""
         return self.catalog.distances_total
 
+    @property
+    def points_count(self) -> int:
+        """Points of all collections."""
+        return sum(one.points_count for one in self.catalog.by_uid.values())
+
+    @property
+    def linked_rows(self) -> int:
+        """Vectors in the graphs of all collections."""
+        return sum(
+            part.index.linked_count for one in self.catalog.by_uid.values() for part in one.vectors
+        )
+
+    @property
+    def tail_rows(self) -> int:
+        """Vectors that are not linked yet and are scanned, of all collections."""
+        return sum(
+            part.index.tail_count for one in self.catalog.by_uid.values() for part in one.vectors
+        )
+
     def apply(self, log_index: LogIndex, data: bytes) -> Result:
         """Apply one entry; deterministic. Empty data (a new leader's no-op) only moves the index.
 
