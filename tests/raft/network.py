@@ -162,6 +162,7 @@ class Network:
         self._trace = hashlib.blake2b(digest_size=16)
         self.acknowledged: dict[int, bytes] = {}
         self.read_floor = 0
+        self.installs = 0
         """No read asked from now on may see less."""
         if start:
             for node in self.hosts:
@@ -230,6 +231,7 @@ class Network:
             work = host.to_apply.popleft()
             if isinstance(work, SnapshotMeta):
                 host.applied = work.index
+                self.installs += 1
                 host.digest = host.disk.checkpoints[work.index].digest
                 self.invariants.installed(host)
             else:

@@ -53,9 +53,9 @@ class Simulation:
         self._delay = draw.choice([2, 10, 40])
         self._fsync = draw.choice([1, 5, 30])
         self._apply = draw.choice([0, 5, 60])
-        self._crash = draw.choice([0, 0.05, 0.3])
-        self._cutting = draw.choice([0, 0.1, 0.4])
-        self._checkpoint = draw.choice([0, 0.1, 0.5])
+        self._crash = draw.choice([0, 0.05, 0.15])
+        self._cutting = draw.choice([0, 0.1, 0.3])
+        self._checkpoint = draw.choice([0, 0.5, 1])
         self._client_pace = draw.choice([3, 15, 60])
         self._election_ticks = draw.choice([6, 10])
         self._options: dict[str, Any] = {
@@ -184,22 +184,23 @@ class Simulation:
             self._crash_node(node)
         if draw.random() < self._cutting:
             other = draw.choice(list(network.hosts))
-            choice = draw.randrange(4)
+            choice = draw.randrange(6)
             if choice == 0:
                 network.heal()
-            elif choice == 1:
+            elif choice < 4:
                 network.isolate(node)
             else:
                 network.cut.add((node, other))
-        if draw.random() < self._checkpoint and network.is_up(node):
-            network.checkpoint(node, keep=draw.choice([0, 2, 10]))
+        if draw.random() < self._checkpoint:
+            for up in network.up():
+                network.checkpoint(up, keep=draw.choice([0, 0, 2]))
         if draw.random() < 0.05 and network.leader() is not None:
             network[network.leader() or 0].transfer(NodeId(node))
         if draw.random() < 0.03 and network.is_up(node):
             draw.choice([network[node].forget_leader, network[node].campaign])()
         if draw.random() < 0.1 and network.is_up(node):
             network[node].report_unreachable(draw.choice(list(network.hosts)))
-        self._later(20 + draw.randrange(60), self._fault)
+        self._later(10 + draw.randrange(40), self._fault)
 
     def _crash_node(self, node: int) -> None:
         self.crashes += 1
