@@ -8,6 +8,7 @@ Vocabulary
 Map
     `settings`         the one table of settings and where their values come from
     `local_cluster`    node processes: start, wait, kill, stop, reset
+    `first_start`      compiling the kernels once, however many nodes start
     `app`, `clusters`  the commands
     `films`            the data set of the demo
     `demo`             its steps, in order; `failover` the killing, `report` the table

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from balsadb.cli import first_start
 from balsadb.cli import settings as node_settings
 from balsadb.cli.clusters import app as cluster_app
 from balsadb.cli.local_cluster import exit_code
@@ -28,6 +29,7 @@ def serve(config: str | None, **flags: object) -> None:
     default.
     """
     settings = node_settings.load(flags, os.environ, config)
+    first_start.compile_once()
     from balsadb.server.run import run as run_node
 
     raise typer.Exit(run_node(settings))

@@ -60,7 +60,7 @@ def start(
             )
         cluster = LocalCluster.create_or_open(data, wanted)
         started = cluster.start(_say)
-        cluster.wait_ready(timeout)
+        cluster.wait_ready(timeout, _say)
     for node in cluster.nodes:
         state = "started" if node.number in started else "already running"
         print(f"node {node.number}  {node.url}  pid {node.pid}  {state}")

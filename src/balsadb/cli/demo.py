@@ -148,9 +148,9 @@ class Demo:
     def start(self) -> None:
         """Three processes, ready."""
         began = time.monotonic()
-        self.console.print(f"starting {NODES} nodes (the first start compiles the kernels)")
+        self.console.print(f"starting {NODES} nodes")
         self.cluster.start()
-        self.cluster.wait_ready()
+        self.cluster.wait_ready(on_event=self.console.print)
         seconds = time.monotonic() - began
         self.report.figures["start_s"] = round(seconds, 2)
         pids = ", ".join(str(node.pid) for node in self.cluster.nodes)

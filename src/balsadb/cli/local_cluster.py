@@ -30,6 +30,7 @@ from pathlib import Path
 import msgspec
 
 from balsadb.cli import settings as node_settings
+from balsadb.cli.first_start import MESSAGE
 from balsadb.cluster.settings import CLIENT_PORT, PEER_PORT, PORT_STEP, NodeSettings
 from balsadb.errors import AlreadyExists, BalsaError, InvalidInput, NotReady
 
@@ -38,8 +39,16 @@ NODES_MAX = 9
 READY_TIMEOUT_S = 120.0
 """Long enough for the kernels' first compilation by several nodes at once on a slow machine."""
 STOP_TIMEOUT_S = 20.0
+FREE_PORTS = range(15_000, 32_000)
+PATIENCE_S = 1.5
+"""Seconds of waiting after which the user is told what takes so long."""
 POLL_S = 0.02
 LOG_LINES_SHOWN = 15
+
+
+_children: dict[int, subprocess.Popen[bytes]] = {}
+"""Processes that this one started, by number: they outlive the objects here, and only their parent
+can collect what is left of them."""
 
 
 class ClusterPlan(msgspec.Struct, frozen=True):
@@ -68,13 +77,16 @@ class ClusterPlan(msgspec.Struct, frozen=True):
 
     @classmethod
     def on_free_ports(cls, nodes: int) -> "ClusterPlan":
-        """A plan on ports that nothing listens on now."""
-        with contextlib.ExitStack() as stack:
-            ports: list[int] = []
-            for _ in range(2 * nodes):
-                listener = stack.enter_context(socket.socket())
-                listener.bind(("127.0.0.1", 0))
-                ports.append(listener.getsockname()[1])
+        """A plan on ports that nothing listens on now.
+
+        They lie below the range from which outgoing connections get theirs: a port of that range
+        could be gone when a killed node comes back for it.
+        """
+        ports: list[int] = []
+        while len(ports) < 2 * nodes:
+            port = FREE_PORTS.start + secrets.randbelow(len(FREE_PORTS))
+            if port not in ports and not _is_taken("127.0.0.1", port):
+                ports.append(port)
         secret = secrets.token_hex(16)
         return cls(
             nodes, ports=tuple(ports[:nodes]), peer_ports=tuple(ports[nodes:]), secret=secret
@@ -94,7 +106,6 @@ class NodeProcess:
         self.pid_file = folder / f"node{number}.pid"
         self.log_file = folder / f"node{number}.log"
         self._plan = plan
-        self._child: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
@@ -104,12 +115,13 @@ class NodeProcess:
     @property
     def pid(self) -> int | None:
         """The number of the running process, None if the node does not run."""
-        if self._child is not None and self._child.poll() is not None:
-            self._child = None  # a child of ours that died is reaped here
         try:
             pid = int(self.pid_file.read_text(encoding="ascii"))
         except (OSError, ValueError):
             return None
+        child = _children.get(pid)
+        if child is not None and child.poll() is not None:
+            del _children[pid]  # ended, and no zombie any more
         return pid if _runs(pid, self.config_file) else None
 
     def start(self) -> None:
@@ -130,14 +142,15 @@ class NodeProcess:
             str(self.config_file),
         ]
         with self.log_file.open("ab") as log:
-            self._child = subprocess.Popen(  # noqa: S603 - our own interpreter and file names
+            child = subprocess.Popen(  # noqa: S603 - our own interpreter and file names
                 arguments,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        self.pid_file.write_text(f"{self._child.pid}\n", encoding="ascii")
+        _children[child.pid] = child
+        self.pid_file.write_text(f"{child.pid}\n", encoding="ascii")
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal, if the process runs."""
@@ -245,16 +258,26 @@ class LocalCluster:
                 started.append(node.number)
         return started
 
-    def wait_ready(self, timeout_s: float = READY_TIMEOUT_S) -> None:
+    def wait_ready(
+        self,
+        timeout_s: float = READY_TIMEOUT_S,
+        on_event: Callable[[str], None] = lambda text: None,
+    ) -> None:
         """Return when every node is ready; `NotReady` when one ended or the time is over."""
-        deadline = time.monotonic() + timeout_s
+        began = time.monotonic()
+        deadline = began + timeout_s
         waiting = list(self.nodes)
+        told = False
         while waiting:
             waiting = [node for node in waiting if not node.is_ready()]
             for node in waiting:
                 # Asked only while it is not ready, so a dead one was not ready when it died.
                 if node.pid is None:
                     raise NotReady(f"node {node.number} ended:\n{node.last_log_lines()}")
+            if not told and time.monotonic() > began + PATIENCE_S:
+                told = True
+                if any(MESSAGE in node.last_log_lines() for node in waiting):
+                    on_event(MESSAGE)
             if waiting and time.monotonic() > deadline:
                 numbers = ", ".join(str(node.number) for node in waiting)
                 log = waiting[0].last_log_lines()
@@ -338,7 +361,9 @@ def _runs(pid: int, config_file: Path) -> bool:
     except OSError:
         return False
     is_zombie = status.rpartition(")")[2].split()[0] == "Z"
-    return not is_zombie and os.fsencode(str(config_file)) in command.split(b"\0")
+    # A process on its way out has lost its command line, and still has its ports.
+    is_ours = not command or os.fsencode(str(config_file)) in command.split(b"\0")
+    return is_ours and not is_zombie
 
 
 def _is_taken(host: str, port: int) -> bool:

@@ -1,0 +1,113 @@
+"""Flags over environment over file over defaults, from one table."""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from typer.testing import CliRunner
+
+from balsadb.cli import settings
+from balsadb.cli.app import app
+from balsadb.cluster.settings import NodeSettings
+from balsadb.errors import InvalidInput
+
+
+def write(folder: Path, text: str) -> str:
+    file = folder / "node.toml"
+    file.write_text(text)
+    return str(file)
+
+
+def test_the_table_has_every_field_once() -> None:
+    fields = [field.name for field in msgspec.structs.fields(NodeSettings)]
+    assert sorted(setting.field for setting in settings.TABLE) == sorted(fields)
+    assert len(settings.BY_KEY) == len(settings.TABLE) == len(settings.BY_FIELD)
+
+
+def test_defaults_alone_are_the_documented_ones() -> None:
+    assert settings.load({}, {}, None) == NodeSettings()
+
+
+def test_each_source_wins_over_the_next(tmp_path: Path) -> None:
+    file = write(tmp_path, "port = 1\npeer_port = 2\nnode = 3\ntick_ms = 100\n")
+    environment = {"BALSADB_PORT": "11", "BALSADB_PEER_PORT": "12", "OTHER": "x"}
+    found = settings.load({"port": 21, "host": None}, environment, file)
+    assert (found.port, found.peer_port, found.node, found.tick_ms) == (21, 12, 3, 100)
+    assert found.host == NodeSettings().host
+
+
+def test_members_have_the_same_meaning_everywhere(tmp_path: Path) -> None:
+    members = {1: "a:1", 2: "b:2"}
+    file = write(tmp_path, '[initial_members]\n2 = "b:2"\n1 = "a:1"\n')
+    assert settings.load({}, {}, file).members == members
+    assert settings.load({}, {"BALSADB_INITIAL_MEMBERS": "2=b:2, 1=a:1"}, None).members == members
+    assert settings.load({"members": "1=a:1,2=b:2"}, {}, None).members == members
+
+
+@pytest.mark.parametrize(
+    ("flags", "environment", "text", "field"),
+    [
+        ({"port": "x"}, {}, "", "--port"),
+        ({"port": 70000}, {}, "", "port"),
+        ({}, {"BALSADB_PORT": "sixty"}, "", "BALSADB_PORT"),
+        ({}, {"BALSADB_INITIAL_MEMBERS": "1:a"}, "", "BALSADB_INITIAL_MEMBERS"),
+        ({"members": "0=a:1"}, {}, "", "--initial-members"),
+        ({"members": "1=a:1,1=b:1"}, {}, "", "--initial-members"),
+        ({"members": "2=a:1"}, {}, "", "members"),
+        ({}, {}, "prot = 1", "prot"),
+        ({}, {}, "port = 'x'", "port"),
+        ({}, {}, "data = 1", "data"),
+        ({}, {}, "port = ", "--config"),
+        ({"host": "0.0.0.0"}, {}, "", "host"),
+    ],
+)
+def test_what_is_wrong_is_named(
+    flags: dict[str, Any], environment: dict[str, str], text: str, field: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        settings.load(flags, environment, write(tmp_path, text))
+    assert field in caught.value.field
+
+
+def test_a_missing_file_is_named() -> None:
+    with pytest.raises(InvalidInput, match="cannot read nowhere"):
+        settings.load({}, {}, "nowhere.toml")
+
+
+def test_a_written_file_reads_back(tmp_path: Path) -> None:
+    made = NodeSettings(
+        node=2,
+        data='a "quoted" folder\\x',
+        request_timeout_s=2.5,
+        members={1: "a:1", 2: "b:2"},
+        cluster_secret="s",
+    )
+    text = settings.to_toml(made)
+    assert settings.load({}, {}, write(tmp_path, text)) == made
+    assert "tick_ms" not in text
+
+
+def test_the_help_page_shows_every_flag_and_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "250")
+    shown = CliRunner().invoke(app, ["serve", "--help"])
+    assert shown.exit_code == 0
+    for setting in settings.TABLE:
+        assert setting.flag in shown.stdout
+        assert f"[{setting.variable}]" in shown.stdout
+
+
+def test_serve_hands_over_what_it_loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    seen: list[NodeSettings] = []
+
+    def run(found: NodeSettings) -> int:
+        seen.append(found)
+        return 7
+
+    monkeypatch.setattr("balsadb.server.run.run", run)
+    monkeypatch.setattr("balsadb.cli.first_start.compile_once", lambda: None)
+    monkeypatch.setenv("BALSADB_PEER_PORT", "5")
+    file = write(tmp_path, "tick_ms = 70\n")
+    ended = CliRunner().invoke(app, ["serve", "--config", file, "--port", "4", "--node", "9"])
+    assert ended.exit_code == 7
+    assert seen == [NodeSettings(node=9, port=4, peer_port=5, tick_ms=70)]
