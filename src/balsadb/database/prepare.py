@@ -208,7 +208,8 @@ def check_vectors(values: NDArray[Any], size: int, field: str) -> NDArray[np.flo
             field,
             f"Vector dimension error: expected dim: {size}, got {array.shape[1]}",
         )
-    array = array.astype(np.float32, copy=False)
+    with np.errstate(over="ignore"):
+        array = array.astype(np.float32, copy=False)
     if not np.isfinite(array).all():
         row, place = np.argwhere(~np.isfinite(array))[0].tolist()
         raise InvalidInput(f"{field}[{row}][{place}]", "components must be finite float32 numbers")

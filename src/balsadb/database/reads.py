@@ -157,7 +157,8 @@ def query_vector(
     """A query vector checked and prepared, (dim,) float32. InvalidInput naming `query`."""
     schema = collection.schema.vectors[ordinal]
     try:
-        values = np.asarray(vector, np.float32)
+        with np.errstate(over="ignore"):
+            values = np.asarray(vector, np.float32)
     except (TypeError, ValueError, OverflowError):
         raise InvalidInput("query", "must be a list of numbers") from None
     if values.ndim != 1:
