@@ -1,0 +1,331 @@
+"""Every kernel against a twin in plain Python and NumPy, on many shapes."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numba import njit
+
+from balsadb.columns import ColumnSet
+from balsadb.index import IndexOptions, Metric, VectorIndex, prepare_vector
+from balsadb.index import kernels as k
+from balsadb.index.edit import decode
+from balsadb.index.edit_kernels import ListChanges, change_lists
+from balsadb.index.flat import distances, nearest
+from balsadb.index.layout import ENTRY, TOP_LAYER, draw_layers, mix64
+from balsadb.index.metrics import scores_of
+from balsadb.index.plan_kernels import Batch
+from balsadb.index.planner import group_links
+
+QUICK = settings(max_examples=40, deadline=None)
+metrics = st.sampled_from(list(Metric))
+seeds = st.integers(0, 2**32 - 1)
+
+
+def build(metric: Metric, vectors: np.ndarray, batch: int, **options) -> VectorIndex:
+    defaults = {"m": 4, "ef_construct": 16, "rows_max": 2_048, "graph_rows_min": 1}
+    fixed = IndexOptions(vectors.shape[1], metric, **(defaults | options))
+    index = VectorIndex(ColumnSet(), "v", fixed)
+    index.add(np.arange(len(vectors), dtype=np.uint32), vectors)
+    while (edit := index.plan(batch)) is not None:
+        assert index.apply(edit)
+    return index
+
+
+# ------------------------------------------------------------------ distances and scores
+
+
+@QUICK
+@given(metrics, st.integers(1, 300), seeds, st.sampled_from([1e-20, 1.0, 1e15, 1e30]))
+def test_distances_equal_their_twin_bit_for_bit(metric, dim, seed, scale):
+    rng = np.random.default_rng(seed)
+    vectors = (rng.normal(size=(9, dim)) * scale).astype(np.float32)
+    vectors[rng.random(vectors.shape) < 0.1] = 0
+    options = IndexOptions(dim, metric, rows_max=16, graph_rows_min=100)
+    index = VectorIndex(ColumnSet(), "v", options)
+    index.add(np.arange(9, dtype=np.uint32), vectors)
+    query = (rng.normal(size=dim)).astype(np.float32)
+    rows, scores = index.search(query, 9, ef=9)
+    found = np.empty(9, np.float32)
+    found[rows] = scores
+    expected = scores_of(metric, distances(metric, query, vectors))
+    assert found.tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("dim", [1, 2, 31, 32, 33, 63, 64, 65, 127, 128, 129, 255, 256, 300])
+def test_distances_at_the_edges_of_the_lanes(dim):
+    rng = np.random.default_rng(dim)
+    vectors = rng.normal(size=(40, dim)).astype(np.float32)
+    for metric in Metric:
+        index = build(metric, vectors, 40)
+        rows, scores = index.search(vectors[7], 40, ef=40, exact=True)
+        row, near = nearest(metric, vectors[7], vectors, np.arange(40, dtype=np.uint32), 40)
+        assert rows.tolist() == row.tolist()
+        assert scores.tobytes() == scores_of(metric, near).tobytes()
+
+
+@given(st.lists(st.floats(width=32, allow_nan=False), min_size=1, max_size=3), seeds)
+@settings(max_examples=60, deadline=None)
+def test_keys_order_as_distance_then_row_and_give_both_back(values, seed):
+    @njit
+    def roundtrip(values, rows, keys, back, rows_back):
+        for at in range(len(values)):
+            keys[at] = k.make_key(values[at], rows[at])
+            back[at] = k.key_distance(keys[at])
+            rows_back[at] = k.key_row(keys[at])
+
+    roundtrip = KEYS.setdefault("keys", roundtrip)
+    rng = np.random.default_rng(seed)
+    both = np.array([*values, *values, 0.0, np.inf, -np.inf], np.float32) + np.float32(0)
+    rows = rng.permutation(2**31 - 1 - np.arange(len(both))).astype(np.int64)
+    keys, back = np.zeros(len(both), np.uint64), np.zeros(len(both), np.float32)
+    rows_back = np.zeros(len(both), np.int64)
+    roundtrip(both, rows, keys, back, rows_back)
+    assert np.array_equal(back, both)
+    assert np.array_equal(rows_back, rows)
+    assert np.argsort(keys).tolist() == np.lexsort((rows, both)).tolist()
+
+
+KEYS: dict = {}
+
+
+@given(st.lists(st.integers(0, 60), max_size=60), st.integers(1, 12))
+@settings(max_examples=60, deadline=None)
+def test_insert_keeps_the_smallest_in_order(values, capacity):
+    @njit
+    def fill(values, pool, capacity, positions):
+        count = 0
+        for at in range(len(values)):
+            count, positions[at] = k.insert(pool, count, capacity, values[at])
+        return count
+
+    fill = KEYS.setdefault("insert", fill)
+    keys = np.array([value * 64 + at for at, value in enumerate(values)], np.uint64)
+    pool, positions = np.zeros(16, np.uint64), np.zeros(len(keys), np.int64)
+    count = fill(keys, pool, capacity, positions)
+    assert pool[:count].tolist() == sorted(keys.tolist())[:capacity]
+    kept: list[int] = []
+    for key, position in zip(keys.tolist(), positions.tolist(), strict=True):
+        kept = sorted([*kept, key])[:capacity]
+        assert position == (kept.index(key) if key in kept else capacity)
+
+
+def test_visited_marks_survive_the_wrap_of_the_epoch():
+    vectors = np.random.default_rng(0).normal(size=(300, 8)).astype(np.float32)
+    index = build(Metric.EUCLID, vectors, 64)
+    expected = index.search(vectors[3], 10, ef=32)[0].tolist()
+    scratch = index._scratches._idle[0]
+    scratch.counters[k.EPOCH] = k.EPOCH_MAX - 2
+    for _ in range(6):
+        assert index.search(vectors[3], 10, ef=32)[0].tolist() == expected
+    assert 0 < scratch.counters[k.EPOCH] < 6
+    assert scratch.visited.max() <= scratch.counters[k.EPOCH]
+
+
+# ------------------------------------------------------------------ the walk
+
+
+def twin_search(index: VectorIndex, metric: Metric, query: np.ndarray, ef: int) -> list[int]:
+    """Algorithm 5 in plain Python."""
+    held = index._columns
+    vectors = held.vectors.used
+    near = {row: (float(d), row) for row, d in enumerate(distances(metric, query, vectors))}
+    links0, upper = held.links0.data, held.upper_links.data
+    best = near[int(held.meta.data[ENTRY]) - 1]
+    for layer in range(int(held.meta.data[TOP_LAYER]), 0, -1):
+        while True:
+            links = upper[int(held.upper_offset.data[best[1]]) + layer - 2]
+            step = min([best, *(near[int(row)] for row in links[1 : links[0] + 1])])
+            if step == best:
+                break
+            best = step
+    pool, seen, expanded = [best], {best[1]}, set()
+    while open_rows := [entry for entry in pool if entry[1] not in expanded]:
+        row = open_rows[0][1]
+        expanded.add(row)
+        fresh = [int(other) for other in links0[row, 1 : links0[row, 0] + 1] if other not in seen]
+        seen.update(fresh)
+        pool = sorted([*pool, *(near[other] for other in fresh)])[:ef]
+    return [row for _, row in pool]
+
+
+@QUICK
+@given(metrics, st.integers(1, 40), st.integers(2, 300), st.integers(1, 40), seeds)
+def test_the_walk_equals_its_twin(metric, dim, count, ef, seed):
+    rng = np.random.default_rng(seed)
+    vectors = prepare_vector(metric, rng.normal(size=(count, dim)).round(1))
+    index = build(metric, vectors, int(rng.integers(1, count + 1)))
+    query = prepare_vector(metric, rng.normal(size=dim))
+    expected = twin_search(index, metric, query, ef)
+    assert index.search(query, 1, ef=ef)[0].tolist() == expected[:1]
+    if len(expected) == min(ef, count):
+        rows, _ = index.search(query, ef, ef=ef)
+        assert rows.tolist() == expected
+
+
+# ------------------------------------------------------------------ planning
+
+
+def twin_select(metric, vectors, row, candidates, limit) -> list[int]:
+    """Algorithm 4 in plain Python, without its extensions; duplicates limited as the kernel does."""
+    own = distances(metric, vectors[row], vectors)
+    ranked = sorted(candidates, key=lambda other: (own[other], other))
+    kept: list[int] = []
+    twins = 0
+    for other in ranked:
+        if own[other] == own[row]:
+            if twins * 4 >= limit:
+                continue
+            twins += 1
+        between = distances(metric, vectors[other], vectors)
+        if all(between[one] >= own[other] for one in kept):
+            kept.append(other)
+            if len(kept) == limit:
+                break
+    return kept
+
+
+@QUICK
+@given(
+    st.sampled_from([Metric.COSINE, Metric.EUCLID, Metric.MANHATTAN]),
+    st.integers(1, 40),
+    st.integers(2, 60),
+    seeds,
+)
+def test_the_first_batch_is_linked_as_its_twin_says(metric, dim, count, seed):
+    rng = np.random.default_rng(seed)
+    vectors = prepare_vector(metric, rng.normal(size=(count, dim)))
+    options = IndexOptions(
+        dim, metric, m=16, ef_construct=64, seed=seed, rows_max=256, graph_rows_min=1
+    )
+    index = VectorIndex(ColumnSet(), "v", options)
+    index.add(np.arange(count, dtype=np.uint32), vectors)
+    index.apply(index.plan(count))
+    layers = draw_layers(np.arange(count), 16, seed)
+    held = index._columns
+    for layer in range(int(layers.max()) + 1):
+        rows = np.flatnonzero(layers >= layer).tolist()
+        limit, room = (32, options.width0 - 1) if layer == 0 else (16, options.width_upper - 1)
+        own = {
+            row: twin_select(metric, vectors, row, [o for o in rows if o != row], limit)
+            for row in rows
+        }
+        for row in rows:
+            back = [other for other in rows if row in own[other] and other not in own[row]]
+            expected = own[row] + back
+            if len(expected) > room:
+                expected = twin_select(metric, vectors, row, expected, limit)
+            place = row if layer == 0 else int(held.upper_offset.data[row]) + layer - 2
+            links = (held.links0 if layer == 0 else held.upper_links).data[place]
+            assert sorted(links[1 : links[0] + 1].tolist()) == sorted(expected)
+
+
+@QUICK
+@given(st.integers(1, 20), seeds)
+def test_links_back_are_grouped_and_sorted(count, seed):
+    rng = np.random.default_rng(seed)
+    rows = np.sort(rng.choice(100, count, replace=False)).astype(np.uint32) + np.uint32(50)
+    layers = rng.integers(0, 3, count).astype(np.uint8)
+    ends = np.cumsum(layers.astype(np.int64) + 1)
+    batch = Batch(rows, layers, np.append(0, ends[:-1]))
+    counts = rng.integers(0, 5, int(ends[-1]))
+    chosen = np.zeros((len(counts), 5), np.uint64)
+    pairs = set()
+    for number, (row, layer) in enumerate(zip(rows.tolist(), layers.tolist(), strict=True)):
+        for level in range(layer + 1):
+            place = int(batch.lists[number]) + level
+            targets = rng.choice(40, counts[place], replace=False)
+            for at, target in enumerate(targets.tolist()):
+                bits = int(rng.integers(0, 4))
+                chosen[place, at] = bits << 32 | target << 1
+                pairs.add((level, target, bits, row))
+    groups = group_links(batch, chosen, counts)
+    keys = list(zip(groups.layer.tolist(), groups.row.tolist(), strict=True))
+    own = {(lv, r) for r, ly in zip(rows.tolist(), layers.tolist(), strict=True)
+           for lv in range(ly + 1)}
+    assert keys == sorted(own | {(level, target) for level, target, _, _ in pairs})
+    for number, (layer, row) in enumerate(keys):
+        sources = groups.sources[groups.first[number] : groups.first[number + 1]].tolist()
+        expected = sorted((bits, source) for lv, t, bits, source in pairs if (lv, t) == (layer, row))
+        assert [(key >> 32, (key & 0xFFFFFFFF) >> 1) for key in sources] == expected
+        assert (groups.own[number] >= 0) == ((layer, row) in own)
+
+
+# ------------------------------------------------------------------ applying
+
+
+@QUICK
+@given(st.integers(1, 12), st.sampled_from([16, 32, 48]), seeds)
+def test_lists_change_as_their_twin_says(count, width, seed):
+    rng = np.random.default_rng(seed)
+    links = np.zeros((20, width), np.uint32)
+    for row in range(20):
+        links[row, 0] = degree = rng.integers(0, width)
+        links[row, 1 : degree + 1] = rng.integers(0, 1_000, degree)
+    place = rng.choice(20, count, replace=False)
+    masked = rng.random(count) < 0.5
+    masks = rng.integers(0, 256, (count, 6)).astype(np.uint8)
+    expected, appended, added = links.copy(), [], []
+    overflow = -1
+    for number, row in enumerate(place.tolist()):
+        old = links[row, 1 : links[row, 0] + 1].tolist()
+        if masked[number]:
+            bits = np.unpackbits(masks[number], bitorder="little")
+            old = [link for at, link in enumerate(old) if bits[at]]
+        more = rng.integers(0, 1_000, int(rng.integers(0, 4))).tolist()
+        if len(old) + len(more) > width - 1 and overflow < 0:
+            overflow = number
+        appended.append(len(more))
+        added += more
+        if overflow < 0:
+            expected[row] = 0
+            expected[row, : len(old) + len(more) + 1] = [len(old) + len(more), *old, *more]
+    changes = ListChanges(
+        place, masked, masks, np.array(appended, np.uint8), np.array(added, np.uint32)
+    )
+    before = links.copy()
+    assert change_lists(links, changes, 0) == overflow
+    assert np.array_equal(links, before)
+    if overflow < 0:
+        assert change_lists(links, changes, 1) == -1
+        assert np.array_equal(links, expected)
+
+
+@settings(max_examples=15, deadline=None)
+@given(metrics, st.integers(1, 24), seeds)
+def test_a_random_life_keeps_every_invariant_and_replays_to_the_same_bytes(metric, dim, seed):
+    rng = np.random.default_rng(seed)
+    options = IndexOptions(
+        dim, metric, m=4, ef_construct=20, seed=seed, rows_max=2_048, graph_rows_min=1
+    )
+    sets = [ColumnSet(), ColumnSet()]
+    pair = [VectorIndex(columns, "v", options) for columns in sets]
+    leader = pair[0]
+    for _ in range(12):
+        count = int(rng.integers(1, 60))
+        vectors = prepare_vector(metric, rng.normal(size=(count, dim)).round(1))
+        slots = rng.integers(0, 500, count).astype(np.uint32)
+        dead = rng.integers(0, leader.rows + 5, int(rng.integers(0, 20))).astype(np.uint32)
+        for one in pair:
+            one.add(slots, vectors)
+            one.tombstone(dead)
+        edit = leader.plan(int(rng.integers(1, 80)))
+        if edit is not None:
+            assert decode(edit).graph_version == leader.graph_version
+            assert [one.apply(edit) for one in pair] == [True, True]
+        assert leader.check() == []
+        pair[1] = VectorIndex(sets[1], "v", options)  # a replica that restarts every time
+    assert sets[0].digests() == sets[1].digests()
+
+
+def test_layers_follow_their_distribution_and_their_twin():
+    rows = np.arange(200_000)
+    layers = draw_layers(rows, 16, 42)
+    shares = [(layers >= layer).mean() * 16**layer for layer in (1, 2, 3)]
+    assert np.allclose(shares, 1, atol=0.25)
+    assert np.array_equal(layers, draw_layers(rows, 16, 42))
+    assert (layers != draw_layers(rows, 16, 43)).any()
+    for row in range(500):
+        value = mix64(row ^ mix64(42))
+        expected = sum(value < 2**64 // 16**layer for layer in range(1, 16))
+        assert layers[row] == expected
