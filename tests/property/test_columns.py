@@ -50,7 +50,8 @@ def fresh_digest(rows: NDArray[Any]) -> bytes:
 def step(data: st.DataObject, column: Column, model: Model) -> None:
     """One random operation on both."""
     rows = len(model.rows)
-    op = data.draw(st.sampled_from(["resize", "range", "rows", "append", "freeze", "read", "free"]))
+    ops = ["resize", "range", "rows", "append", "digest", "freeze", "read", "free"]
+    op = data.draw(st.sampled_from(ops))
     value = data.draw(st.integers(0, 255))
     if op == "resize":
         new = data.draw(st.integers(0, ROWS_MAX))
@@ -74,6 +75,8 @@ def step(data: st.DataObject, column: Column, model: Model) -> None:
         more = np.full((count, *model.rows.shape[1:]), value, model.rows.dtype)
         assert column.append(more) == rows
         model.rows = np.concatenate([model.rows, more])
+    elif op == "digest":
+        assert column.digest() == fresh_digest(model.rows)
     elif op == "freeze":
         model.frozen.append((column.freeze(), model.rows.copy()))
     elif op == "read" and model.frozen:
@@ -89,17 +92,19 @@ def read_one(
     data: st.DataObject, column: Column, frozen: FrozenColumn, expected: NDArray[Any]
 ) -> None:
     """A reader's step in between the writer's."""
-    how = data.draw(st.sampled_from(["digest", "live digest", "ahead", "chunk"]))
-    if how == "live digest":
-        column.digest()
-    elif how == "ahead":
+    how = data.draw(st.sampled_from(["digest", "ahead", "chunk", "read"]))
+    if how == "ahead":
         frozen.copy_ahead(data.draw(st.sampled_from([0, 64, 10_000])))
     elif how == "digest":
         assert frozen.digest() == fresh_digest(expected)
     elif frozen.chunk_count:
         index = data.draw(st.integers(0, frozen.chunk_count - 1))
         first, stop = frozen.meta.chunk_span(index)
-        assert frozen.chunk(index) == expected.tobytes()[first:stop]
+        expected_bytes = expected.tobytes()[first:stop]
+        if how == "chunk":
+            assert frozen.chunk(index) == expected_bytes
+        else:
+            assert frozen.read(index) == (chunk_digest(expected_bytes), expected_bytes)
 
 
 @PLAIN

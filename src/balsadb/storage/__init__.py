@@ -36,19 +36,27 @@ against rotten); Ongaro, "Consensus: Bridging Theory and Practice", 2014, sectio
 """
 
 from balsadb.storage.datadir import DataDir, Identity, cluster_id
+from balsadb.storage.checkpoints import CheckpointStore
 from balsadb.storage.files import File, Files, Lock, RealFiles
+from balsadb.storage.manifest import CheckpointMeta, ChunkRef, Manifest
 from balsadb.storage.record import SnapshotRef, WalBatch, WalHeader
+from balsadb.storage.staging import Staging
 from balsadb.storage.wal import Wal, WalOptions
 from balsadb.storage.wal_state import WalState
 
 __all__ = [
+    "CheckpointMeta",
+    "CheckpointStore",
+    "ChunkRef",
     "DataDir",
     "File",
     "Files",
     "Identity",
     "Lock",
+    "Manifest",
     "RealFiles",
     "SnapshotRef",
+    "Staging",
     "Wal",
     "WalBatch",
     "WalHeader",

@@ -186,20 +186,16 @@ class CheckpointStore:
     # --- inside ---
 
     def _recover(self) -> None:
-        removed = False
         for name in self._files.listdir(self._directory):
             path = f"{self._directory}/{name}"
             if name.endswith(_TEMPORARY):
                 self._files.remove(path)
-                removed = True
             elif name.endswith(_SUFFIX):
                 self._recover_manifest(name)
         for number in self._pack_numbers():
             self._catalogue.saw_pack(number)
         if self._files.exists(f"{self._directory}/{_INCOMING}"):
             self._recover_incoming()
-        if removed:
-            self._files.sync_dir(self._directory)
         self._remove_unused_packs()
 
     def _recover_manifest(self, name: str) -> None:
@@ -258,7 +254,6 @@ class CheckpointStore:
         path = f"{self._directory}/{name}"
         file = self._files.open(path + _TEMPORARY, create=True)
         try:
-            file.truncate(0)
             file.pwrite(data, 0)
             file.sync()
         finally:

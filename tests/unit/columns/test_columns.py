@@ -84,6 +84,17 @@ def test_digest_depends_on_content_and_description_only() -> None:
     assert flat.digest() != wide.digest()
 
 
+def test_growth_changes_the_digest_of_the_last_chunk() -> None:
+    column = filled(9)
+    column.digest()
+    frozen = column.freeze()
+    column.resize(10)
+    grown = filled(9)
+    grown.resize(10)
+    assert column.digest() == grown.digest()
+    assert frozen.digest() == filled(9).digest()
+
+
 def test_only_changed_chunks_are_hashed(monkeypatch: pytest.MonkeyPatch) -> None:
     hashed: list[int] = []
 

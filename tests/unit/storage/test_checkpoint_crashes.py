@@ -137,6 +137,21 @@ def test_what_was_returned_as_written_survives_any_cut() -> None:
         assert survivors(disk)[-1] == 3
 
 
+def test_chunks_resumed_after_a_killed_process_survive_a_cut() -> None:
+    """A kill keeps what was written but not synced; the power cut after the install must not."""
+    peer = CheckpointStore(SimDisk(), "checkpoints")
+    write(peer, 3)
+    data = peer.manifest_bytes(LogIndex(3)) or b""
+    for seed in range(30):
+        disk = SimDisk()
+        killed = CheckpointStore(disk, "checkpoints").stage(data)
+        for digest, _ in killed.missing[:2]:
+            killed.put(digest, peer.read_chunk(digest) or b"")
+        install(disk)
+        disk.crash(random.Random(seed))
+        assert survivors(disk) == [3]
+
+
 def test_a_store_that_was_never_finished_being_made_is_empty() -> None:
     for step in range(1, 5):
         for seed in SEEDS:

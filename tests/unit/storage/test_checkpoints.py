@@ -191,6 +191,24 @@ def test_staging_resumes_after_a_restart_and_with_a_later_checkpoint() -> None:
     assert set(packs(target)) == {pack_name(pack) for pack in installed.packs()}
 
 
+def test_a_resumed_staging_keeps_its_leftovers_when_a_newer_checkpoint_overtakes_it() -> None:
+    theirs = CheckpointStore(SimDisk(), "checkpoints")
+    columns = columns_of(1)
+    theirs.write(meta(4), columns.freeze())
+    data = theirs.manifest_bytes(LogIndex(4)) or b""
+    target = SimDisk()
+    killed = CheckpointStore(target, "checkpoints").stage(data)
+    for digest, _ in killed.missing[:8]:
+        killed.put(digest, theirs.read_chunk(digest) or b"")
+    ours = CheckpointStore(target, "checkpoints")
+    staging = ours.stage(data)
+    ours.write(meta(5), columns_of(2).freeze())
+    ours.collect()
+    for digest, _ in staging.missing:
+        staging.put(digest, theirs.read_chunk(digest) or b"")
+    assert ours.load(staging.finish()).digest() == columns.digest()
+
+
 def test_a_peer_is_not_believed() -> None:
     theirs = CheckpointStore(SimDisk(), "checkpoints")
     ours = CheckpointStore(SimDisk(), "checkpoints")
