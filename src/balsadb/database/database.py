@@ -17,6 +17,7 @@ from balsadb.database.results import CollectionInfo, Record, Result, ScoredPoint
 from balsadb.database.selection import NOTHING, PAYLOAD, Query, Selection
 from balsadb.database.sessions import Sessions
 from balsadb.errors import NewerFormat
+from balsadb.index import VectorIndex
 from balsadb.types import LogIndex
 
 STATE_FORMAT: Final = 1
@@ -70,6 +71,21 @@ class Database:
         return sum(
             part.index.tail_count for one in self.catalog.by_uid.values() for part in one.vectors
         )
+
+    @property
+    def points_count(self) -> int:
+        """Points of all collections."""
+        return sum(one.points_count for one in self.catalog.by_uid.values())
+
+    @property
+    def linked_rows(self) -> int:
+        """Rows in graphs, of all collections; dead ones that are not repaired yet included."""
+        return sum(index.linked_count for index in self._indexes())
+
+    @property
+    def tail_rows(self) -> int:
+        """Rows that wait to be linked, of all collections; not those too few for a graph."""
+        return sum(map(linking.linkable, self._indexes()))
 
     def apply(self, log_index: LogIndex, data: bytes) -> Result:
         """Apply one entry; deterministic. Empty data (a new leader's no-op) only moves the index.
@@ -163,6 +179,9 @@ class Database:
             for _, collection in sorted(self.catalog.by_uid.items())
             for wrong in collection.check()
         ]
+
+    def _indexes(self) -> list[VectorIndex]:
+        return [part.index for one in self.catalog.by_uid.values() for part in one.vectors]
 
 
 __all__ = ["NOTHING", "PAYLOAD", "Database", "LinkWork"]

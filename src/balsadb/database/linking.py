@@ -5,6 +5,7 @@ import msgspec
 from balsadb.database import commands, limits
 from balsadb.database.catalog import Catalog
 from balsadb.database.collection import Collection
+from balsadb.index import VectorIndex
 from balsadb.types import CollectionUid
 
 
@@ -16,16 +17,20 @@ class LinkWork(msgspec.Struct, frozen=True):
     tail: int
 
 
+def linkable(index: VectorIndex) -> int:
+    """Rows of the tail that belong into a graph: none while there are too few for one."""
+    tail = index.tail_count
+    return tail if index.linked_count + tail >= limits.GRAPH_ROWS_MIN else 0
+
+
 def link_work(catalog: Catalog, *, idle: bool) -> LinkWork | None:
     """The vector name with the longest tail, if that is long enough; ties by uid."""
     best: LinkWork | None = None
     least = 1 if idle else limits.LINK_BATCH
     for uid in sorted(catalog.by_uid):
         for part in catalog.by_uid[uid].vectors:
-            tail = part.index.tail_count
-            if tail < least or part.index.linked_count + tail < limits.GRAPH_ROWS_MIN:
-                continue
-            if best is None or tail > best.tail:
+            tail = linkable(part.index)
+            if tail >= least and (best is None or tail > best.tail):
                 best = LinkWork(uid, part.schema.name, tail)
     return best
 

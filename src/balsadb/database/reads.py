@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from balsadb.database import limits
 from balsadb.database.collection import Collection, declared_values
 from balsadb.database.filters import Filter, parse
+from balsadb.database.linking import linkable
 from balsadb.database.masks import Mask, mask_of
 from balsadb.database.paths import Step, kept, parse_path
 from balsadb.database.payload_store import EMPTY, decode_payload, encode_payload
@@ -50,10 +51,7 @@ def info(collection: Collection) -> CollectionInfo:
             )
             for part in collection.vectors
         }
-        waiting = any(
-            part.tail and part.tail + part.linked >= limits.GRAPH_ROWS_MIN
-            for part in vectors.values()
-        )
+        waiting = any(linkable(part.index) for part in collection.vectors)
         return CollectionInfo(
             name=schema.name,
             uid=collection.uid,

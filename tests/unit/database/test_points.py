@@ -227,7 +227,7 @@ def test_queries(bench: Any) -> None:
 def test_scores_and_thresholds_follow_the_metric(
     bench: Any, metric: str, expected: list[float]
 ) -> None:
-    bench.create("films", **{"v": (2, metric)})
+    bench.create("films", v=(2, metric))
     bench.do(UpsertPoints("films", [1, 2], {"v": block([2, 0], [0, 2])}))
     asked = Query(vector=[1, 0], using="v", selection=Selection(vector=["v"]))
     found = bench.database.query("films", asked)
@@ -239,7 +239,7 @@ def test_scores_and_thresholds_follow_the_metric(
 
 
 def test_a_zero_vector_under_cosine_is_stored_as_it_is(bench: Any) -> None:
-    bench.create("films", **{"v": (2, "Cosine")})
+    bench.create("films", v=(2, "Cosine"))
     bench.do(UpsertPoints("films", [1], {"v": block([0, 0])}))
     (found,) = bench.database.query("films", Query(vector=[1, 0], using="v"))
     assert found.score == 0.0
