@@ -231,3 +231,28 @@ def test_a_log_on_the_real_disk(tmp_path):
     wal, state = open_log(files)
     assert state == WalState(HardState(1, 1, 90), SnapshotRef(90, 1), entries(91, 10, size=100))
     wal.close()
+
+
+def test_a_reopened_segment_is_not_dropped_before_its_entries_are_covered():
+    disk = SimDisk()
+    wal, _ = open_log(disk)
+    commit(wal, entries=entries(1, 15, size=150))
+    wal.close()
+    wal, _ = open_log(disk)
+    commit(wal, snapshot=SnapshotRef(5, 1))
+    commit(wal, entries=entries(16, 15, size=150))
+    assert wal.segment_count == 2
+    wal.compact(5)
+    assert wal.segment_count == 2
+    assert open_log(disk)[1].entries == entries(6, 25, size=150)
+
+
+def test_terms_are_known_after_overwrites_over_overwrites():
+    disk = SimDisk()
+    wal, _ = open_log(disk)
+    for first, term in ((1, 1), (3, 2), (2, 3)):
+        commit(wal, entries=entries(first, 4, term=term))
+    commit(wal, snapshot=SnapshotRef(2, 3))  # agrees
+    assert open_log(disk)[1].entries == entries(3, 3, term=3)
+    commit(wal, snapshot=SnapshotRef(4, 2))  # does not
+    assert open_log(disk)[1] == WalState(None, SnapshotRef(4, 2), [])

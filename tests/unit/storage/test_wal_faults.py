@@ -164,8 +164,11 @@ def test_an_older_segment_may_not_be_torn():
     whole = disk.content(FIRST)
     for cut in (0, SECTOR_BYTES, end - SECTOR_BYTES):
         disk.replace(FIRST, whole[:cut])
-        with pytest.raises(Corruption):
+        with pytest.raises(Corruption, match="a later segment exists|does not continue"):
             open_log(disk)
+    disk.replace(FIRST, whole[:SECTOR_BYTES] + bytes(SECTOR_BYTES) + whole[2 * SECTOR_BYTES :])
+    with pytest.raises(Corruption, match="a later segment exists"):
+        open_log(disk)
 
 
 def run_workload(disk: SimDisk, options: WalOptions, acknowledged: list[WalState]) -> None:
@@ -262,3 +265,58 @@ def test_arbitrary_bytes_are_corruption_and_nothing_else():
         except (Corruption, NewerFormat):
             continue
         assert state in (BEFORE, AFTER, WalState(None, None, []))
+
+
+def test_a_crash_while_segments_are_removed_leaves_no_hole():
+    def log_of_many_segments() -> tuple[SimDisk, Wal]:
+        disk = SimDisk()
+        wal, _ = open_log(disk)
+        for index in range(1, 60):
+            wal.write(WalBatch(HardState(index, 1, 0), None, entries(index, 1, term=index)))
+            wal.sync()
+        wal.write(WalBatch(None, SnapshotRef(59, 59)))
+        wal.sync()
+        assert wal.segment_count == 4
+        return disk, wal
+
+    disk, wal = log_of_many_segments()
+    before = disk.operations
+    wal.compact(59)
+    total = disk.operations - before
+    assert total >= 6
+    for at in range(1, total + 1):
+        for seed in range(8):
+            disk, wal = log_of_many_segments()
+            disk.crash_at(at)
+            with pytest.raises(SimulatedCrash):
+                wal.compact(59)
+            disk.crash(random.Random(f"{at} {seed}"))
+            state = open_log(disk)[1]
+            assert state == WalState(HardState(59, 1, 0), SnapshotRef(59, 59), [])
+
+
+def test_a_segment_whose_header_is_torn_is_begun_anew():
+    disk = SimDisk()
+    wal, _ = open_log(disk)
+    wal.write(WalBatch(entries=entries(1, 1)))
+    wal.sync()
+    second = "wal/0000000000000002.wal"
+    for junk in (b"", bytes(8192), bytes(SECTOR_BYTES) + b"\xc2" * 2 * SECTOR_BYTES):
+        disk.replace(second, junk)
+        wal, state = open_log(disk)
+        assert state.entries == entries(1, 1)
+        assert not disk.exists(second)
+    wal.write(WalBatch(entries=entries(2, 1, size=9000)))
+    wal.sync()
+    assert disk.exists(second)
+    assert open_log(disk)[1].entries == entries(1, 1) + entries(2, 1, size=9000)
+
+
+def test_a_segment_whose_header_rotted_is_not_begun_anew():
+    disk = SimDisk()
+    wal, _ = open_log(disk)
+    wal.write(WalBatch(entries=entries(1, 1)))
+    wal.sync()
+    disk.replace(FIRST, bytes(SECTOR_BYTES) + disk.content(FIRST)[SECTOR_BYTES:])
+    with pytest.raises(Corruption, match="says it was synced"):
+        open_log(disk)
