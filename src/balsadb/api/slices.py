@@ -124,6 +124,8 @@ def _point_slices(raws: list[msgspec.Raw], format_: Format) -> Iterator[Slice]:
             ids.append(parse_id(point.id, f"{field}.id"))
             payloads.append(point.payload)
             value = point.vector if point.vector is not None else point.vectors
+            if value is None:
+                raise InvalidInput(f"{field}.vector", "is required; {} for a point without any")
             _collect(vectors, value, position, "points[{}].vector")
         yield Slice(first, ids, vectors, payloads)
 

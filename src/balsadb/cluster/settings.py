@@ -41,7 +41,7 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True):
     log_bytes_max: int = 512 << 20
     wal_segment_bytes: int = 64 << 20
     link_threads: int = 1
-    dialect_version: str = "1.18.0"
+    dialect_version: str = "1.19.0"
 
     def check(self) -> None:
         """Raise `InvalidInput` naming the first setting that breaks its rule."""
