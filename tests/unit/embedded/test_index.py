@@ -1,0 +1,281 @@
+"""The bare index: what it accepts, refuses, finds, saves and loads."""
+
+import os
+
+import numpy as np
+import pytest
+
+import balsadb
+from balsadb.embedded.index import NO_ID, Index
+from balsadb.errors import DamagedFile, InvalidInput, NotFound
+
+DIM = 16
+
+
+def vectors(count: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(count, DIM)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory) -> str:
+    index = Index(DIM, "Cosine", m=8, ef_construct=40, threads=1)
+    index.add(vectors(1_500), ids=np.arange(1_500) * 3)
+    index.add(vectors(40, 1))
+    index.delete([0, 3, 6])
+    path = str(tmp_path_factory.mktemp("index") / "some.balsa")
+    index.save(path)
+    return path
+
+
+def test_it_is_a_public_name():
+    assert balsadb.Index is Index
+
+
+def test_add_names_new_ids_and_search_finds_them():
+    index = Index(DIM)
+    assert index.add(vectors(3)).tolist() == [0, 1, 2]
+    assert index.add(vectors(2, 1), ids=[10, 7]).tolist() == [10, 7]
+    assert index.add(vectors(1, 2)[0]).tolist() == [11], "after the largest"
+    ids, scores = index.search(np.concatenate((vectors(3), vectors(2, 1))), 1)
+    assert ids.dtype == np.uint64
+    assert scores.dtype == np.float32
+    assert ids[:, 0].tolist() == [0, 1, 2, 10, 7]
+    assert np.allclose(scores, 1)
+    assert len(index) == 6
+    assert 10 in index
+    assert 9 not in index
+
+
+def test_missing_results_are_padded():
+    index = Index(DIM)
+    ids, scores = index.search(vectors(2), 3)
+    assert (ids == NO_ID).all()
+    assert np.isnan(scores).all()
+    index.add(vectors(2))
+    ids, scores = index.search(vectors(1), 4)
+    assert (ids[0, 2:] == NO_ID).all()
+    assert ids[0, 0] == 0
+    assert np.isnan(scores[0]).tolist() == [False, False, True, True]
+
+
+def test_adding_an_id_again_replaces_its_vector():
+    index = Index(DIM, "Euclid")
+    index.add(vectors(600))
+    index.add(vectors(1, 9), ids=[5])
+    assert len(index) == 600
+    ids, scores = index.search(np.stack((vectors(1, 9)[0], vectors(600)[5])), 1)
+    assert ids[0, 0] == 5
+    assert scores[0, 0] == 0
+    assert ids[1, 0] != 5
+    assert index.check() == []
+
+
+def test_delete_reports_what_it_does_not_know():
+    index = Index(DIM)
+    index.add(vectors(10))
+    assert index.delete([3, 4, 99, 2**63]).tolist() == [99, 2**63]
+    assert index.delete([3]).tolist() == [3]
+    assert len(index) == 8
+    assert not np.isin(index.search(vectors(10), 8)[0], [3, 4]).any()
+    index.add(vectors(2, 4), ids=[3, 77])
+    assert index.search(vectors(2, 4), 1)[0][:, 0].tolist() == [3, 77]
+    assert index.check() == []
+
+
+def test_filters_by_mask_and_by_ids():
+    index = Index(DIM, "Dot")
+    index.add(vectors(900), ids=np.arange(900) + 100)
+    mask = np.zeros(600, bool)
+    mask[300:] = True
+    ids, _ = index.search(vectors(5, 3), 20, filter=mask)
+    assert ((ids >= 300) & (ids < 600)).all()
+    ids, _ = index.search(vectors(5, 3), 3, filter=[150, 999, 5])
+    assert np.sort(ids, axis=1).tolist() == [[150, 999, NO_ID]] * 5
+    ids, _ = index.search(vectors(1), 3, filter=[])
+    assert (ids == NO_ID).all()
+
+
+def test_threads_change_nothing():
+    data = vectors(3_000)
+    one, two = (Index(DIM, "Manhattan", threads=threads) for threads in (1, 2))
+    for index in (one, two):
+        index.add(data)
+    assert one._columns.digests() == two._columns.digests()
+    queries = vectors(50, 5)
+    expected = one.search(queries, 10)
+    for threads in (1, 2, 3, 100):
+        ids, scores = two.search(queries, 10, threads=threads)
+        assert np.array_equal(ids, expected[0])
+        assert scores.tobytes() == expected[1].tobytes()
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float64, np.int32, np.uint8, np.bool_])
+def test_every_kind_of_number_is_taken(dtype):
+    index = Index(4, "Euclid")
+    index.add(np.array([[0, 0, 0, 1], [1, 1, 0, 0]], dtype))
+    assert index.search([1, 1, 0, 0], 1)[0].tolist() == [[1]]
+
+
+def state(index: Index) -> tuple:
+    return index._columns.digest(), len(index), dict(index._slot_of)
+
+
+ONE = np.ones((1, DIM), np.float32)
+BAD_ADDS = [
+    ("vectors", {"vectors": np.ones((2, DIM + 1))}),
+    ("vectors", {"vectors": np.ones((2, 2, DIM))}),
+    ("vectors", {"vectors": np.zeros((0, DIM))}),
+    ("vectors", {"vectors": []}),
+    ("vectors", {"vectors": [[1.0] * DIM, [1.0]]}),
+    ("vectors", {"vectors": [["a"] * DIM]}),
+    ("vectors", {"vectors": ONE.astype(np.complex64)}),
+    ("vectors", {"vectors": ONE.astype(object)}),
+    ("vectors", {"vectors": np.where(np.arange(DIM) == 3, np.nan, ONE)}),
+    ("vectors", {"vectors": np.where(np.arange(DIM) == 3, -np.inf, ONE)}),
+    ("vectors", {"vectors": np.full((1, DIM), 1e39)}),
+    ("vectors", {"vectors": np.concatenate((ONE, 0 * ONE))}),
+    ("ids", {"vectors": ONE, "ids": [1, 2]}),
+    ("ids", {"vectors": np.repeat(ONE, 2, 0), "ids": [4, 4]}),
+    ("ids", {"vectors": ONE, "ids": [-1]}),
+    ("ids", {"vectors": ONE, "ids": [1.5]}),
+    ("ids", {"vectors": ONE, "ids": ["a"]}),
+    ("ids", {"vectors": ONE, "ids": [NO_ID]}),
+    ("ids", {"vectors": ONE, "ids": [[1]]}),
+]
+
+
+@pytest.mark.parametrize(("field", "call"), BAD_ADDS)
+def test_bad_additions_name_the_field_and_change_nothing(field, call):
+    index = Index(DIM)
+    index.add(vectors(5))
+    before = state(index)
+    with pytest.raises(InvalidInput) as caught:
+        index.add(**call)
+    assert caught.value.field == field
+    assert caught.value.rule
+    assert state(index) == before
+
+
+BAD_SEARCHES = [
+    ("k", {"k": 0}),
+    ("k", {"k": -1}),
+    ("ef", {"k": 10, "ef": 9}),
+    ("ef", {"k": 10, "ef": 5_000}),
+    ("threads", {"k": 1, "threads": 0}),
+    ("queries", {"k": 1, "queries": np.ones((1, DIM - 1))}),
+    ("queries", {"k": 1, "queries": np.full((1, DIM), np.nan)}),
+    ("queries", {"k": 1, "queries": np.zeros((1, DIM))}),
+    ("queries", {"k": 1, "queries": np.zeros((0, DIM))}),
+    ("filter", {"k": 1, "filter": [0.5]}),
+    ("filter", {"k": 1, "filter": np.ones((2, 2), bool)}),
+]
+
+
+@pytest.mark.parametrize(("field", "call"), BAD_SEARCHES)
+def test_bad_searches_name_the_field(field, call):
+    index = Index(DIM)
+    index.add(vectors(5))
+    with pytest.raises(InvalidInput) as caught:
+        index.search(**({"queries": ONE} | call))
+    assert caught.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("field", "call"),
+    [
+        ("metric", {"metric": "Cosmic"}),
+        ("metric", {"metric": ""}),
+        ("dim", {"dim": 0}),
+        ("dim", {"dim": 70_000}),
+        ("m", {"m": 1}),
+        ("ef_construct", {"ef_construct": 0}),
+        ("threads", {"threads": 0}),
+    ],
+)
+def test_bad_parameters_are_named(field, call):
+    with pytest.raises(InvalidInput) as caught:
+        Index(**({"dim": 4} | call))
+    assert caught.value.field == field
+
+
+def test_a_zero_vector_is_fine_where_it_means_something():
+    index = Index(DIM, "Euclid")
+    index.add(np.zeros((1, DIM)))
+    assert index.search(np.zeros(DIM), 1)[1].tolist() == [[0]]
+
+
+def test_a_loaded_index_is_the_saved_one(saved):
+    index = Index.load(saved)
+    again = Index.load(saved)
+    assert (index.dim, index.metric, len(index)) == (DIM, "Cosine", 1_537)
+    assert index.check() == []
+    assert index.add(vectors(1, 3)).tolist() == [4_538], "ids go on after the largest"
+    assert again.add(vectors(1, 3)).tolist() == [4_538]
+    for one in (index, again):
+        one.add(vectors(700, 4))
+        one.delete([9])
+    assert index._columns.digests() == again._columns.digests()
+    assert index._index.linked_count > 1_500
+
+
+def test_loading_computes_no_distance(saved):
+    index = Index.load(saved)
+    assert index._index.distances_total == 0
+    assert index._index.linked_count >= 1_280
+
+
+def test_saving_again_replaces_the_file(saved, tmp_path):
+    path = tmp_path / "two.balsa"
+    index = Index.load(saved)
+    index.save(path)
+    index.add(vectors(1, 2), ids=[123_456])
+    index.save(path)
+    assert 123_456 in Index.load(path)
+    assert os.listdir(tmp_path) == ["two.balsa"]
+
+
+def test_an_empty_index_is_saved_too(tmp_path):
+    path = tmp_path / "empty.balsa"
+    Index(3, "Dot").save(path)
+    assert len(Index.load(path)) == 0
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(NotFound, match="nothing\\.balsa"):
+        Index.load(tmp_path / "nothing.balsa")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_truncated_file_is_damaged(saved, tmp_path):
+    with open(saved, "rb") as file:
+        data = file.read()
+    path = tmp_path / "cut.balsa"
+    for length in [0, 7, 31, 32, 200, len(data) // 2, len(data) - 1]:
+        path.write_bytes(data[:length])
+        with pytest.raises(DamagedFile):
+            Index.load(path)
+    path.write_bytes(data + b"\0")
+    with pytest.raises(DamagedFile):
+        Index.load(path)
+
+
+def test_a_changed_byte_anywhere_is_damage(saved, tmp_path):
+    with open(saved, "rb") as file:
+        data = bytearray(file.read())
+    path = tmp_path / "flipped.balsa"
+    for at in [*range(0, 400, 13), *range(400, len(data), len(data) // 40)]:
+        data[at] ^= 0x10
+        path.write_bytes(data)
+        with pytest.raises(DamagedFile):
+            Index.load(path)
+        data[at] ^= 0x10
+
+
+def test_another_version_is_refused(saved, tmp_path):
+    with open(saved, "rb") as file:
+        data = bytearray(file.read())
+    data[8] = 2
+    path = tmp_path / "next.balsa"
+    path.write_bytes(data)
+    with pytest.raises(DamagedFile, match="format 2"):
+        Index.load(path)
