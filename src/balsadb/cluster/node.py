@@ -7,7 +7,6 @@ done, and no distance is computed on the way.
 
 import asyncio
 import logging
-import random
 import secrets
 import socket
 import time
@@ -62,9 +61,7 @@ class Node:
         node = NodeId(settings.node)
         files = RealFiles(settings.data)
         wal_options = WalOptions(segment_bytes=settings.wal_segment_bytes)
-        data_dir = DataDir.open(
-            files, node, cluster, lambda: secrets.randbits(62) + 1, wal_options
-        )
+        data_dir = DataDir.open(files, node, cluster, lambda: secrets.randbits(62) + 1, wal_options)
         digests = ReplicaDigests(fatal)
 
         def machine(columns: ColumnSet | None) -> ObservedDatabase:
@@ -83,7 +80,7 @@ class Node:
             node=node,
             cluster=cluster,
             disk=data_dir.disk_id,
-            seed=random.SystemRandom().getrandbits(48),
+            seed=secrets.randbits(48),
             election_ticks=settings.election_ticks,
             heartbeat_ticks=settings.heartbeat_ticks,
             checkpoint_log_bytes=settings.checkpoint_log_bytes,

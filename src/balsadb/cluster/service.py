@@ -285,21 +285,29 @@ class ClusterService:
         """Send a marker through the log and compare all members' digests at it (leader only)."""
         marked = await self.write(Marker(), wait=True, timeout_s=timeout_s, session=None)
         index = LogIndex(marked.operation_id)
-        question = msgspec.msgpack.encode(int(index))
-        asked = {
-            peer: asyncio.wrap_future(self.shell.call(peer, KIND_DIGESTS, question, timeout_s))
-            for peer in self._peers
-        }
         assert self._digests is not None
         nodes: dict[int, Digests | str] = {}
+        asked = [self._digests_of(peer, index, timeout_s) for peer in self._peers]
+        answers = await asyncio.gather(*asked)
         async with asyncio.timeout(timeout_s):
             nodes[self._settings.node] = await asyncio.wrap_future(self._digests.at(index))
-        for peer, call in asked.items():
-            try:
-                nodes[peer] = _DIGESTS.decode(await call)
-            except BalsaError as error:
-                nodes[peer] = error.message
+        nodes.update(zip(self._peers, answers, strict=True))
         return cast("dict[str, Any]", compare(index, nodes))
+
+    async def _digests_of(self, peer: NodeId, index: LogIndex, timeout_s: float) -> Digests | str:
+        """A peer's digests at the marker, or why there are none; a peer that is just coming back
+        is asked again until the time is up."""
+        question = msgspec.msgpack.encode(int(index))
+        deadline = time.monotonic() + timeout_s
+        while True:
+            left_s = max(0.001, deadline - time.monotonic())
+            try:
+                call = self.shell.call(peer, KIND_DIGESTS, question, left_s)
+                return _DIGESTS.decode(await asyncio.wrap_future(call))
+            except BalsaError as error:
+                if time.monotonic() + LEADER_POLL_S >= deadline:
+                    return error.message
+            await asyncio.sleep(LEADER_POLL_S)
 
     async def _answer(self, future: Future[Answer], timeout_s: float, *, write: bool) -> Answer:
         try:
