@@ -35,8 +35,8 @@ Sources: Alagappan et al., "Protocol-Aware Recovery for Consensus-Based Storage"
 against rotten); Ongaro, "Consensus: Bridging Theory and Practice", 2014, sections 3.8 and 5.
 """
 
-from balsadb.storage.datadir import DataDir, Identity, cluster_id
 from balsadb.storage.checkpoints import CheckpointStore
+from balsadb.storage.datadir import DataDir, Identity, cluster_id
 from balsadb.storage.files import File, Files, Lock, RealFiles
 from balsadb.storage.manifest import CheckpointMeta, ChunkRef, Manifest
 from balsadb.storage.record import SnapshotRef, WalBatch, WalHeader
