@@ -1,0 +1,74 @@
+"""Real node processes for the tests that kill them."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from balsadb.cli.local_cluster import ClusterPlan, LocalCluster, NodeProcess
+from balsadb.client import Client, Options
+from balsadb.errors import Unavailable
+
+IMPATIENT = Options(timeout_s=3.0, tries_max=1)
+
+
+@contextmanager
+def running(folder: Path, nodes: int) -> Iterator[LocalCluster]:
+    """A cluster that is ready; nothing of it runs afterwards."""
+    cluster = LocalCluster.create_or_open(folder / "cluster", ClusterPlan.on_free_ports(nodes))
+    try:
+        cluster.start()
+        cluster.wait_ready()
+        yield cluster
+    finally:
+        cluster.stop()
+
+
+def figures(node: NodeProcess) -> dict[str, Any]:
+    """What the node says of itself; empty if it does not answer."""
+    with Client(node.url, options=IMPATIENT) as client:
+        try:
+            return client.cluster()["balsadb"]
+        except Unavailable:
+            return {}
+
+
+def leader_of(cluster: LocalCluster, timeout_s: float = 20.0) -> NodeProcess:
+    """The node that leads now."""
+    found: list[NodeProcess] = []
+
+    def led() -> bool:
+        found[:] = [node for node in cluster.nodes if figures(node).get("role") == "leader"]
+        return len(found) == 1
+
+    wait_for(led, timeout_s)
+    return found[0]
+
+
+def wait_for(condition: Callable[[], bool], timeout_s: float) -> None:
+    """Return when the condition holds; fails after the time."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {timeout_s} s"
+        time.sleep(0.02)
+
+
+def vectors(count: int, size: int = 32, seed: int = 1) -> NDArray[np.float32]:
+    """Unit vectors by chance."""
+    made = np.random.default_rng(seed).standard_normal((count, size), dtype=np.float32)
+    return made / np.linalg.norm(made, axis=1, keepdims=True)
+
+
+def missing_on(node: NodeProcess, collection: str, ids: Sequence[int]) -> list[int]:
+    """The ids that the node does not have, read from it alone."""
+    with Client(node.url, options=Options(local=True)) as client:
+        lacking: list[int] = []
+        for first in range(0, len(ids), 5000):
+            some = ids[first : first + 5000]
+            found = client.retrieve(collection, some, with_payload=False)
+            lacking += set(some) - {int(point.id) for point in found}
+        return sorted(lacking)
