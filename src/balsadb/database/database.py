@@ -60,25 +60,6 @@ class Database:
 
     @property
     def linked_rows(self) -> int:
-        """Vectors in the graphs of all collections."""
-        return sum(
-            part.index.linked_count for one in self.catalog.by_uid.values() for part in one.vectors
-        )
-
-    @property
-    def tail_rows(self) -> int:
-        """Vectors that are not linked yet and are scanned, of all collections."""
-        return sum(
-            part.index.tail_count for one in self.catalog.by_uid.values() for part in one.vectors
-        )
-
-    @property
-    def points_count(self) -> int:
-        """Points of all collections."""
-        return sum(one.points_count for one in self.catalog.by_uid.values())
-
-    @property
-    def linked_rows(self) -> int:
         """Rows in graphs, of all collections; dead ones that are not repaired yet included."""
         return sum(index.linked_count for index in self._indexes())
 
