@@ -8,7 +8,9 @@ from typing import Any
 
 import msgspec
 
+from balsadb.api.collections import VectorParams
 from balsadb.api.envelope import ErrorAnswer
+from balsadb.api.results import VectorParamsInfo
 from balsadb.api.routes import ROUTES, Route
 
 _REF = "#/components/schemas/{name}"
@@ -62,14 +64,12 @@ def complete(document: dict[str, Any]) -> dict[str, Any]:
     for route in ROUTES:
         types.extend(type_ for type_ in (route.body, route.result) if type_ is not None)
     # The parameters of a vector are named by hand-written schemas only.
-    from balsadb.api.collections import VectorParams
-    from balsadb.api.results import VectorParamsInfo
-
     _, schemas = msgspec.json.schema_components(
         [*types, VectorParams, VectorParamsInfo], ref_template=_REF
     )
     document["components"] = {
         "schemas": dict(sorted(schemas.items())),
+        "responses": _error_responses(),
         "securitySchemes": {
             "api-key": {"type": "apiKey", "in": "header", "name": "api-key"},
             "bearer": {"type": "http", "scheme": "bearer"},
@@ -138,15 +138,26 @@ def _responses(route: Route) -> dict[str, Any]:
         schema = _envelope(result) if route.enveloped else result
         content = {_JSON: {"schema": schema}, _MSGPACK: {"schema": schema}}
     responses: dict[str, Any] = {"200": {"description": "Done", "content": content}}
-    if route.kind == "node" and route.operation != "readyz":
+    if route.operation == "readyz":
+        responses["503"] = {"description": "Not ready; the text says why", "content": content}
+    if route.kind == "node":
         return responses
-    for status, text in _ERRORS.items():
+    for status in _ERRORS:
         if status in _BODY_ERRORS and route.body is None and status != 400:
             continue
-        media = "text/plain" if status == 401 or route.media != _JSON else _JSON
-        schema = {"$ref": _REF.format(name="ErrorAnswer")} if media == _JSON else {"type": "string"}
-        responses[str(status)] = {"description": text, "content": {media: {"schema": schema}}}
+        responses[str(status)] = {"$ref": f"#/components/responses/Error{status}"}
     return responses
+
+
+def _error_responses() -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for status, text in _ERRORS.items():
+        schema = {"$ref": _REF.format(name="ErrorAnswer")}
+        content = {_JSON: {"schema": schema}, _MSGPACK: {"schema": schema}}
+        if status == 401:
+            content = {"text/plain": {"schema": {"type": "string"}}}
+        found[f"Error{status}"] = {"description": text, "content": content}
+    return found
 
 
 def _envelope(result: dict[str, Any]) -> dict[str, Any]:
