@@ -164,7 +164,7 @@ def test_an_older_segment_may_not_be_torn():
     whole = disk.content(FIRST)
     for cut in (0, SECTOR_BYTES, end - SECTOR_BYTES):
         disk.replace(FIRST, whole[:cut])
-        with pytest.raises(Corruption, match="a later segment exists|does not continue"):
+        with pytest.raises(Corruption, match=r"a later segment exists|does not continue"):
             open_log(disk)
     disk.replace(FIRST, whole[:SECTOR_BYTES] + bytes(SECTOR_BYTES) + whole[2 * SECTOR_BYTES :])
     with pytest.raises(Corruption, match="a later segment exists"):
