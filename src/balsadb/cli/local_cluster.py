@@ -39,6 +39,7 @@ NODES_MAX = 9
 READY_TIMEOUT_S = 120.0
 """Long enough for the kernels' first compilation by several nodes at once on a slow machine."""
 STOP_TIMEOUT_S = 20.0
+PORT_PATIENCE_S = 2.0
 FREE_PORTS = range(15_000, 32_000)
 PATIENCE_S = 1.5
 """Seconds of waiting after which the user is told what takes so long."""
@@ -127,7 +128,7 @@ class NodeProcess:
     def start(self) -> None:
         """Start the process; raises `AlreadyExists` if another program has one of the ports."""
         for port in (self.port, self.peer_port):
-            if _is_taken(self.host, port):
+            if not _becomes_free(self.host, port):
                 raise AlreadyExists(
                     f"node {self.number} cannot start: a listener on {self.host}:{port} "
                     "already exists; stop it or choose another --port / --peer-port"
@@ -364,6 +365,17 @@ def _runs(pid: int, config_file: Path) -> bool:
     # A process on its way out has lost its command line, and still has its ports.
     is_ours = not command or os.fsencode(str(config_file)) in command.split(b"\0")
     return is_ours and not is_zombie
+
+
+def _becomes_free(host: str, port: int) -> bool:
+    """Whether the port is free, or soon is: the threads of a process that was killed give up its
+    sockets a moment after the process is gone."""
+    deadline = time.monotonic() + PORT_PATIENCE_S
+    while _is_taken(host, port):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(POLL_S)
+    return True
 
 
 def _is_taken(host: str, port: int) -> bool:
