@@ -167,7 +167,7 @@ class Column:
             self._freezes.append(ref(frozen))
         return frozen
 
-    def load(self, position: int, data: bytes, digest: bytes = b"") -> int:
+    def load(self, position: int, data: bytes | memoryview, digest: bytes = b"") -> int:
         """Restore path: put a chunk's bytes at byte `position` of an otherwise unused reserve; a
         `digest` that was verified against `data` is remembered. Returns the next position."""
         stop = position + len(data)

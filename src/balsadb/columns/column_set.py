@@ -71,7 +71,7 @@ class ColumnSet:
         return [column.freeze() for column in self]
 
     def load_column(
-        self, meta: ColumnMeta, chunks: Iterable[bytes], digests: Sequence[bytes] = ()
+        self, meta: ColumnMeta, chunks: Iterable[bytes | memoryview], digests: Sequence[bytes] = ()
     ) -> Column:
         """Restore a column from its chunks in order.
 

@@ -6,6 +6,7 @@ from threading import Lock
 import numpy as np
 from numpy.typing import NDArray
 
+from balsadb.columns.copies import POOL, Copy
 from balsadb.columns.meta import ColumnMeta, chunk_digest, column_digest
 from balsadb.errors import Corruption
 
@@ -36,7 +37,7 @@ class FrozenColumn:
         self._digests = digests
         self._remember = remember
         self._diverged = bytearray(self.chunk_count)
-        self._copies: dict[int, bytes] = {}
+        self._copies: dict[int, Copy] = {}
 
     @property
     def released(self) -> bool:
@@ -47,7 +48,7 @@ class FrozenColumn:
     def copied_bytes(self) -> int:
         """Memory held by copies of chunks."""
         with self._lock:
-            return sum(map(len, self._copies.values()))
+            return sum(copy.length for copy in self._copies.values())
 
     def chunk(self, index: int) -> bytes:
         """The bytes in use of a chunk at the time of the freeze; the last one may be short.
@@ -59,7 +60,7 @@ class FrozenColumn:
         with self._lock:
             copy = self._copies.get(index)
             if copy is not None:
-                return copy
+                return copy.view.tobytes()
             if self._diverged[index] or self._live is None:
                 raise self._gone(index)
             return data
@@ -77,9 +78,11 @@ class FrozenColumn:
             if not self._diverged[index]:
                 self._remember(index, digest)
                 copy = None
-        if copy is not None:
-            digest = chunk_digest(copy)
-        self._digests[index] = digest
+            if copy is not None:
+                # Rare: it diverged while being hashed. Under the lock, since a release would
+                # hand the copy's memory to the next.
+                digest = chunk_digest(copy.view.data)
+            self._digests[index] = digest
         return digest
 
     def known_digest(self, index: int) -> bytes:
@@ -123,7 +126,7 @@ class FrozenColumn:
                 first, stop = self.meta.chunk_span(index)
                 if copied + stop - first > bytes_max:
                     break
-                self._copies[index] = self._live[first:stop].tobytes()
+                self._copies[index] = POOL.take(self._live[first:stop])
             copied += stop - first
         return copied
 
@@ -131,13 +134,17 @@ class FrozenColumn:
         """This chunk's bytes will not be read again: frees its copy and spares the writer one.
         Its digest stays readable if it was computed."""
         with self._lock:
-            self._copies.pop(index, None)
+            copy = self._copies.pop(index, None)
+            if copy is not None:
+                POOL.give(copy)
             self._diverged[index] = 1
 
     def release(self) -> None:
         """Free all copies; the writer no longer cares about this freeze. Idempotent."""
         with self._lock:
             self._live = None
+            for copy in self._copies.values():
+                POOL.give(copy)
             self._copies.clear()
 
     def diverge(self, index: int) -> None:
@@ -146,7 +153,7 @@ class FrozenColumn:
             return
         if index not in self._copies:
             first, stop = self.meta.chunk_span(index)
-            self._copies[index] = self._live[first:stop].tobytes()
+            self._copies[index] = POOL.take(self._live[first:stop])
         self._diverged[index] = 1
 
     def _view(self, index: int) -> NDArray[np.uint8]:

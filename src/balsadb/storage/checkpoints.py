@@ -115,7 +115,7 @@ class CheckpointStore:
             pins.hold(manifest.packs())
             for meta, refs in manifest.columns:
                 digests = [ref.digest for ref in refs]
-                columns.load_column(meta, map(reader.read, refs), digests)
+                columns.load_column(meta, map(reader.view, refs), digests)
         return columns
 
     def scrub(self, manifest: Manifest) -> list[tuple[bytes, int]]:

@@ -120,11 +120,15 @@ class PackReader:
             file.close()
 
     def read(self, ref: ChunkRef) -> bytes:
+        """A copy of the bytes of a chunk; errors as for `view`."""
+        return bytes(self.view(ref))
+
+    def view(self, ref: ChunkRef) -> memoryview:
         """The bytes of a chunk. Corruption if they are missing, short, or not what the digest says
         (a pack of a newer version is never met: its manifest was refused)."""
         where = f"{self._directory}/{pack_name(ref.pack)}"
         file = self._open(ref.pack, where)
-        record = file.pread(_RECORD.size + ref.length, ref.offset)
+        record = memoryview(file.pread(_RECORD.size + ref.length, ref.offset))
         data = record[_RECORD.size :]
         if record[: _RECORD.size] != _RECORD.pack(ref.digest, ref.length):
             raise Corruption(f"{where}: no record of chunk {ref.digest.hex()} at {ref.offset}")

@@ -110,7 +110,7 @@ class Staging:
 
 def _verifies(reader: PackReader, ref: ChunkRef) -> bool:
     try:
-        reader.read(ref)
+        reader.view(ref)
     except Corruption:
         return False
     return True
