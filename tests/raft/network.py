@@ -154,11 +154,11 @@ class Network:
         self.cut: set[tuple[int, int]] = set()
         """Ordered pairs whose messages are dropped when sent."""
         self.invariants = Invariants(self)
+        self.drop: Callable[[Message], bool] = lambda message: False
+        """Messages that are lost when sent."""
         self.on_sent: Callable[[Message], None] | None = None
         """Takes every message instead of `wire`."""
         self.on_ready: Callable[[Host], None] = lambda host: None
-        self.release_early: Callable[[Ready], list[Message]] = lambda ready: []
-        """A mutant: messages after persist that leave before it."""
         self._trace = hashlib.blake2b(digest_size=16)
         self.acknowledged: dict[int, bytes] = {}
         self.read_floor = 0
@@ -358,7 +358,7 @@ class Network:
         while raft is not None and raft.has_ready():
             ready = raft.ready()
             host.unpersisted.append(ready)
-            for message in [*ready.messages, *self.release_early(ready)]:
+            for message in ready.messages:
                 self._send(host, message)
             if ready.committed:
                 host.to_apply.append(ready.committed)
@@ -370,7 +370,7 @@ class Network:
 
     def _send(self, host: Host, message: Message) -> None:
         self.invariants.sent(host, message)
-        if (message.source, message.target) in self.cut:
+        if (message.source, message.target) in self.cut or self.drop(message):
             return
         if self.on_sent is None:
             self.wire.append(message)

@@ -18,6 +18,8 @@ from tests.raft.network import Host, Network
 SAFETY_TIME = 1500
 LIVENESS_TIME = 20_000
 TICK_TIME = 10
+LATE_TIME = 600
+"""How late a message may be: several elections."""
 
 
 class Simulation:
@@ -51,10 +53,12 @@ class Simulation:
         self._loss = draw.choice([0, 0, 0.02, 0.1, 0.25])
         self._repeat = draw.choice([0, 0.05, 0.3])
         self._delay = draw.choice([2, 10, 40])
+        self._late = draw.choice([0, 0.01, 0.05])
         self._fsync = draw.choice([1, 5, 30])
         self._apply = draw.choice([0, 5, 60])
         self._crash = draw.choice([0, 0.05, 0.15])
         self._cutting = draw.choice([0, 0.1, 0.3])
+        self._leader_hunt = draw.choice([0, 0.7])
         self._checkpoint = draw.choice([0, 0.5, 1])
         self._client_pace = draw.choice([3, 15, 60])
         self._election_ticks = draw.choice([6, 10])
@@ -66,7 +70,7 @@ class Simulation:
             "uncommitted_bytes_max": draw.choice([400, 1 << 15]),
             "committed_bytes_max": draw.choice([64, 500, 1 << 20]),
             "pre_vote": draw.random() < 0.8,
-            "check_quorum": draw.random() < 0.8,
+            "check_quorum": draw.random() < 0.6,
         }
 
     def _make_options(self, node: int, incarnation: int) -> RaftOptions:
@@ -113,7 +117,9 @@ class Simulation:
         if self._faulty:
             copies = 0 if draw.random() < self._loss else 1 + (draw.random() < self._repeat)
         for _ in range(copies):
-            self._later(1 + draw.randrange(self._delay), partial(self._arrive, message))
+            late = self._faulty and draw.random() < self._late
+            delay = draw.randrange(LATE_TIME if late else self._delay)
+            self._later(1 + delay, partial(self._arrive, message))
 
     def _arrive(self, message: Message) -> None:
         if self.network.needs_fetch(message):
@@ -165,14 +171,16 @@ class Simulation:
             return
         if up:
             node = draw.choice(up)
+            # Old leaders are asked too: that is how logs diverge, and how reads could be stale.
+            leaders = [n for n in up if self.network[n].status().role == "leader"]
+            if leaders and draw.random() < 0.7:
+                node = draw.choice(leaders)
             if draw.random() < 0.3:
                 self.reads_asked += self.network.read(node) is not None
             else:
-                leader = self.network.leader()
-                target = leader if leader is not None and draw.random() < 0.8 else node
                 self._values += 1
-                burst = [b"%d.%d" % (self._values, k) for k in range(draw.choice([1, 1, 1, 6]))]
-                self.network.propose(target, *burst)
+                count = draw.choice([1, 1, 1, 6, 20])
+                self.network.propose(node, *[b"%d.%d" % (self._values, k) for k in range(count)])
         self._later(1 + draw.randrange(self._client_pace), self._client)
 
     def _fault(self) -> None:
@@ -180,6 +188,8 @@ class Simulation:
             return
         draw, network = self.random, self.network
         node = draw.choice(list(network.hosts))
+        if draw.random() < self._leader_hunt:
+            node = network.leader() or node
         if draw.random() < self._crash and network.is_up(node):
             self._crash_node(node)
         if draw.random() < self._cutting:
