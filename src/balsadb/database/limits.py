@@ -61,5 +61,7 @@ LINK_BATCH = 1_024
 """Tail length that makes the leader plan an edit although the collection is being written."""
 GRAPH_ROWS_MIN = 2_000
 """Rows below which a vector name has no graph: an exact scan is as fast."""
+DEAD_ROWS_MIN = 512
+"""Dead rows that were never linked below which no edit frees them."""
 HEAP_DEAD_BYTES_MIN = 4 << 20
 """Dead payload bytes below which a heap is never compacted."""

@@ -10,7 +10,7 @@ from balsadb.types import CollectionUid
 
 
 class LinkWork(msgspec.Struct, frozen=True):
-    """A vector name with rows to link, and how many wait."""
+    """A vector name with rows to link (or dead ones to free), and how many wait."""
 
     uid: CollectionUid
     vector_name: str
@@ -23,13 +23,20 @@ def linkable(index: VectorIndex) -> int:
     return tail if index.linked_count + tail >= limits.GRAPH_ROWS_MIN else 0
 
 
+def settled_by_edit(index: VectorIndex) -> int:
+    """Rows that an edit would link, or free: a vector that changes again and again in a collection
+    too small for a graph leaves a dead row each time."""
+    dead = index.tail_dead_count
+    return linkable(index) + (dead if dead >= limits.DEAD_ROWS_MIN else 0)
+
+
 def link_work(catalog: Catalog, *, idle: bool) -> LinkWork | None:
     """The vector name with the longest tail, if that is long enough; ties by uid."""
     best: LinkWork | None = None
     least = 1 if idle else limits.LINK_BATCH
     for uid in sorted(catalog.by_uid):
         for part in catalog.by_uid[uid].vectors:
-            tail = linkable(part.index)
+            tail = settled_by_edit(part.index)
             if tail >= least and (best is None or tail > best.tail):
                 best = LinkWork(uid, part.schema.name, tail)
     return best

@@ -220,6 +220,11 @@ class VectorIndex:
         return self._meta(TAIL_COUNT)
 
     @property
+    def tail_dead_count(self) -> int:
+        """Rows that died before they were linked and wait for an edit to free them."""
+        return self._meta(TAIL_DEAD_COUNT)
+
+    @property
     def graph_version(self) -> int:
         """Edits applied so far."""
         return self._meta(GRAPH_VERSION)

@@ -107,6 +107,20 @@ def test_a_slot_used_again_never_shows_the_dead_row_that_names_it(
     assert bench.database.check() == []
 
 
+def test_rows_of_changed_vectors_are_freed_without_a_graph(bench: Any) -> None:
+    bench.create()
+    for turn in range(30):
+        bench.upsert(list(range(100)), seed=turn)
+        work = bench.database.link_work()
+        if work is not None:
+            assert bench.propose(bench.database.plan(work, 1024)).value is True
+    assert index_of(bench.database).rows <= 100 + limits.DEAD_ROWS_MIN + 100
+    assert bench.database.link_work(idle=True) is None
+    assert bench.database.tail_rows == 0
+    assert len(bench.database.query("films", Query(vector=[1, 0, 0, 0], limit=1000))) == 100
+    assert bench.database.check() == []
+
+
 def test_payload_changes(bench: Any) -> None:
     bench.create()
     bench.upsert([1, 2, 3], [{"a": 1, "b": {"c": 2.0, "d": [1]}}] * 3)
