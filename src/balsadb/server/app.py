@@ -1,7 +1,5 @@
 """The application of one node: FastAPI, its routes made from the table in `balsadb.api.routes`."""
 
-from importlib.metadata import PackageNotFoundError
-from importlib.metadata import version as installed_version
 from typing import Any
 
 from fastapi import FastAPI
@@ -11,6 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from balsadb import __version__
 from balsadb.api.routes import ROUTES, Route, match
 from balsadb.cluster.rpc import RawRequest, RawResponse
 from balsadb.cluster.settings import NodeSettings
@@ -23,7 +22,7 @@ from balsadb.server.endpoint import Endpoint, run_forwarded
 from balsadb.server.gate import CONTEXT, App, Context, Gate, Receive, Scope, Send, send_text
 from balsadb.server.metrics import MEDIA_TYPE, Metrics
 
-__all__ = ["create_app", "own_version"]
+__all__ = ["create_app"]
 
 
 class _WireRoute(APIRoute):
@@ -35,18 +34,10 @@ class _WireRoute(APIRoute):
         self.app = wire  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def own_version() -> str:
-    """The version of the installed package; "0" when it runs from a source tree."""
-    try:
-        return installed_version("balsadb")
-    except PackageNotFoundError:
-        return "0"
-
-
 def create_app(service: Service, settings: NodeSettings) -> FastAPI:
     """The REST application over `service`; also takes the requests that other nodes hand on."""
     about = About(
-        version=own_version(),
+        version=__version__,
         dialect_version=settings.dialect_version,
         uri=f"http://{settings.peer_host}:{settings.peer_port}",
         timeout_s=settings.request_timeout_s,

@@ -1,0 +1,132 @@
+"""A single node in this process, without sockets: what `balsadb.open(path)` runs on.
+
+The same node, log and checkpoints as a served one, as a cluster of one member; a directory written
+here can be served later, and the other way round, but not both at once (`DataDirInUse`). Requests
+are those of the REST interface, run by the same dispatcher on a thread and event loop of the
+engine's own; they may come from any thread and any event loop.
+"""
+
+import asyncio
+import atexit
+import tempfile
+import threading
+from collections.abc import Mapping
+from concurrent.futures import Future
+
+from balsadb import __version__
+from balsadb.cluster.node import Node
+from balsadb.cluster.settings import NodeSettings
+from balsadb.embedded.dispatcher import Dispatcher, Reply
+from balsadb.embedded.operations import About, Operations
+from balsadb.errors import NotReady, StorageError
+
+MEMORY = ":memory:"
+"""As a path: a database that ends with the engine (in a temporary directory)."""
+READY_TIMEOUT_S = 60.0
+"""How long `Engine.open` waits for the log to be applied."""
+
+
+class Engine:
+    """An open database directory. `open` and `close`, or a `with` statement."""
+
+    def __init__(self, settings: NodeSettings, scratch: tempfile.TemporaryDirectory[str] | None):
+        self._scratch = scratch
+        self._fatal: BaseException | None = None
+        self._node = Node.open(settings, self._on_fatal)
+        about = About(
+            __version__, settings.dialect_version, settings.data, settings.request_timeout_s
+        )
+        self._dispatcher = Dispatcher(Operations(self._node.service, about))
+        self._loop = asyncio.new_event_loop()
+        self._closing = threading.Lock()
+        self._closed = False
+        self._thread = threading.Thread(target=self._run_loop, name="balsadb-engine", daemon=True)
+
+    @classmethod
+    def open(cls, path: str) -> "Engine":
+        """Open the database in the directory `path` (created if missing; `:memory:` for none) and
+        wait until it can serve.
+
+        Raises the `StorageError` tree for the directory, `NotReady` if it cannot serve in time.
+        """
+        scratch = None
+        if path == MEMORY:
+            scratch = tempfile.TemporaryDirectory(prefix="balsadb-")
+            path = scratch.name
+        try:
+            engine = cls(NodeSettings(data=path), scratch)
+        except BaseException:
+            if scratch is not None:
+                scratch.cleanup()
+            raise
+        engine._start()
+        return engine
+
+    def request(
+        self, method: str, target: str, headers: Mapping[str, str], body: bytes = b""
+    ) -> Reply:
+        """Run one request (`target`: path and query; header names in lower case) and wait."""
+        return self._submit(method, target, headers, body).result()
+
+    async def request_async(
+        self, method: str, target: str, headers: Mapping[str, str], body: bytes = b""
+    ) -> Reply:
+        """`request` for an event loop."""
+        return await asyncio.wrap_future(self._submit(method, target, headers, body))
+
+    def close(self) -> None:
+        """Stop in order and give the directory free. Safe to call again, and from any thread."""
+        with self._closing:
+            if self._closed:
+                return
+            self._closed = True
+            self._node.stop()
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()
+            if self._scratch is not None:
+                self._scratch.cleanup()
+        atexit.unregister(self.close)
+
+    def __enter__(self) -> "Engine":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def _start(self) -> None:
+        self._node.service.attach(self._loop)
+        self._thread.start()
+        atexit.register(self.close)
+        started = asyncio.run_coroutine_threadsafe(self._begin(), self._loop)
+        if not started.result():
+            reason = self._node.service.ready()[1]
+            self.close()
+            raise NotReady(f"the database did not become ready: {reason}")
+
+    async def _begin(self) -> bool:
+        self._node.start()
+        return await self._node.wait_ready(READY_TIMEOUT_S)
+
+    def _run_loop(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_forever()
+
+    def _submit(
+        self, method: str, target: str, headers: Mapping[str, str], body: bytes
+    ) -> Future[Reply]:
+        if self._fatal is not None:
+            raise StorageError(
+                f"this database failed and must be opened anew: {self._fatal}"
+            ) from self._fatal
+        if self._closed:
+            raise NotReady("this database is closed")
+        return asyncio.run_coroutine_threadsafe(
+            self._dispatcher.request(method, target, headers, body), self._loop
+        )
+
+    def _on_fatal(self, error: BaseException) -> None:
+        # A server ends its process here. This one belongs to somebody else, so the engine refuses
+        # everything from now on instead.
+        if self._fatal is None:
+            self._fatal = error
