@@ -62,7 +62,9 @@ class Checker:
         log = driver.raft._core.log
         term = driver.raft.status().term
         require(
-            term >= view.durable_term, "a durable term is not forgotten", (node, term, view.durable_term)
+            term >= view.durable_term,
+            "a durable term is not forgotten",
+            (node, term, view.durable_term),
         )
         base = log.anchor_index
         last = log.last_index
@@ -79,6 +81,10 @@ class Checker:
         view.durable_term = term
         view.commit, view.term, view.leading_term = log.anchor_index, term, 0
 
+    def wiped(self, node: int) -> None:
+        """The node's disk was replaced by an empty one."""
+        self.views[node] = NodeView()
+
     def wal_issued(self, node: int, work: WalWork) -> None:
         """Log matching: an entry is fixed by (index, term), and so is all before it."""
         batch = work.batch
@@ -92,12 +98,8 @@ class Checker:
             written[index] = term
         for entry in batch.entries:
             before = written.get(entry.index - 1, 0)
-            require(
-                entry.index == 1 or before > 0, "the log has no gap", (node, entry.index)
-            )
-            known = self.entries.setdefault(
-                (entry.index, entry.term), (before, _content(entry))
-            )
+            require(entry.index == 1 or before > 0, "the log has no gap", (node, entry.index))
+            known = self.entries.setdefault((entry.index, entry.term), (before, _content(entry)))
             require(
                 known == (before, _content(entry)), "log matching", (node, entry.index, entry.term)
             )
@@ -228,7 +230,9 @@ class Checker:
             for node, view in self.views.items()
             if view.durable_base >= commit or view.durable.get(commit) == term
         ]
-        require(len(holders) >= self.majority, "committed is durable on a quorum", (commit, holders))
+        require(
+            len(holders) >= self.majority, "committed is durable on a quorum", (commit, holders)
+        )
 
 
 def _content(entry: Entry) -> int:

@@ -64,9 +64,7 @@ class Client:
         token = self._begin()
         wait_applied = self.world.rng.random() < 0.9
         sent = self.world.nodes[self.target].call(
-            lambda driver: driver.propose(
-                token, data, deadline_ticks=40, wait_applied=wait_applied
-            )
+            lambda driver: driver.propose(token, data, deadline_ticks=40, wait_applied=wait_applied)
         )
         if not sent:
             self._elsewhere(0)

@@ -99,6 +99,12 @@ class SimNode:
         self.disk.crash(self.world.rng)
         self.world.trace("crash", self.node)
 
+    def replace_disk(self) -> None:
+        """The operator puts in an empty disk."""
+        self.disk.wipe()
+        self.disk_id += 1000
+        self.world.checker.wiped(self.node)
+
     def pause(self, microseconds: int) -> None:
         """Stop the process for a while; nothing is lost."""
         self.paused_until = self.world.now + microseconds

@@ -106,15 +106,17 @@ class World:
         self._order += 1
         heapq.heappush(self._heap, (self.now + delay, self._order, event, arguments))
 
-    def run(self, microseconds: int, until: Callable[[], bool] | None = None) -> bool:
-        """Run for so long, or until the condition holds (looked at now and then)."""
+    def run(
+        self, microseconds: int, until: Callable[[], bool] | None = None, every: int = 32
+    ) -> bool:
+        """Run for so long, or until the condition holds (looked at after `every` events)."""
         end = self.now + microseconds
         heap = self._heap
         while heap and heap[0][0] <= end:
             self.now, _, event, arguments = heapq.heappop(heap)
             self.events += 1
             event(*arguments)
-            if until is not None and self.events % 32 == 0 and until():
+            if until is not None and self.events % every == 0 and until():
                 return True
         self.now = max(self.now, end)
         return until is not None and until()
@@ -236,9 +238,7 @@ def check_end(world: World) -> None:
     require(newest <= min(commits), "acknowledged writes survive", (newest, commits))
     for index, term in world.checker.acked.items():
         require(world.checker.committed[index][0] == term, "acknowledged writes survive", index)
-    digests = {
-        node.boot.applier.machine.columns.digest() for node in world.nodes.values()
-    }
+    digests = {node.boot.applier.machine.columns.digest() for node in world.nodes.values()}
     require(len(digests) == 1, "replicas are the same, to the byte")
 
 

@@ -71,18 +71,13 @@ class Admission:
         """What an earlier leader proposed may be lost: propose again."""
         self._proposed.clear()
 
-    def to_log(self) -> list[bytes]:
-        """Data of the entries that a leader should propose now: disks heard of and not logged."""
-        if len(self._proposed) == len(self._voters):
-            return []
-        found: list[bytes] = []
+    def next_to_log(self) -> bytes | None:
+        """Data of the entry that a leader should propose now: a disk heard of and not logged."""
         for node in sorted(self._heard):
-            if node in self._proposed:
-                continue
-            self._proposed.add(node)
-            if self.members.disk_of(node) is None:
-                found.append(encode_member_disk(node, self._heard[node]))
-        return found
+            if node not in self._proposed and self.members.disk_of(node) is None:
+                self._proposed.add(node)
+                return encode_member_disk(node, self._heard[node])
+        return None
 
     def _recheck(self) -> None:
         """Forget disks heard of that the log contradicts: their next frame is refused."""

@@ -11,14 +11,15 @@ entries go on being applied. When it is durable, Raft and the WAL drop the log b
 
 from collections import deque
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from balsadb.cluster.apply_queue import entry_bytes
 from balsadb.cluster.options import DriverOptions
 from balsadb.types import Entry, LogIndex
 
 
-class LogMark(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class LogMark:
     """A position in the applied log: all of it up to `index` took `total_bytes` since start."""
 
     index: LogIndex

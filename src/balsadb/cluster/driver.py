@@ -51,7 +51,7 @@ from balsadb.cluster.options import DriverOptions
 from balsadb.cluster.pending import Deadlines, Proposals, Reads
 from balsadb.cluster.report import driver_status
 from balsadb.cluster.wire import APPEND, BULK, CONTROL
-from balsadb.errors import BalsaError, DiskFailed, EmptiedDisk, Overloaded
+from balsadb.errors import BalsaError, DiskFailed, EmptiedDisk, Overloaded, StorageError
 from balsadb.raft import (
     AppendRequest,
     AppendResponse,
@@ -81,6 +81,7 @@ class Driver:
         self.options = options
         self._chance = Chance(options.seed)
         state = boot.raft_state
+        self._gone = NO_NODE
         self.raft = Raft(self._raft_options(), state)
         self._term = state.hard_state.term
         self._role = "follower"
@@ -143,10 +144,10 @@ class Driver:
             return
         elif isinstance(frame, Packet):
             self._receive_packet(frame.source, frame.body)
-        elif isinstance(frame.body, SnapshotOffer):
-            self.keeper.offered(frame, frame.body)
+        elif frame.source == self._gone and self._deadlines.now <= self._campaign_tick:
+            return  # the last words of a process that is gone
         else:
-            self.raft.step(frame)
+            self._step(frame)
 
     def propose(
         self,
@@ -205,6 +206,7 @@ class Driver:
         self.raft.report_unreachable(node)
         if node == self._leader and node != self.options.node:
             self.raft.forget_leader()
+            self._gone = node
             wait = 1 + self._chance.below(PEER_DOWN_CAMPAIGN_TICKS)
             self._campaign_tick = self._deadlines.now + wait
 
@@ -319,11 +321,10 @@ class Driver:
 
     def _raft_options(self) -> RaftOptions:
         options = self.options
-        ticks = options.election_ticks
         return RaftOptions(
             node=options.node,
-            election_timeout=lambda _term: ticks + self._chance.below(ticks),
-            election_ticks=ticks,
+            election_timeout=self._election_timeout,
+            election_ticks=options.election_ticks,
             heartbeat_ticks=options.heartbeat_ticks,
             message_bytes_max=options.message_bytes_max,
             inflight_max=options.inflight_max,
@@ -332,6 +333,14 @@ class Driver:
             committed_bytes_max=options.committed_bytes_max,
             incarnation=self._chance.below(1 << 31),
         )
+
+    def _election_timeout(self, _term: Term) -> int:
+        """Ticks until the next campaign: one to two times `election_ticks`, but short after the
+        leader's process was seen to be gone, so that a split vote costs little."""
+        ticks = self.options.election_ticks
+        if self._gone != NO_NODE:
+            return PEER_DOWN_CAMPAIGN_TICKS + self._chance.below(PEER_DOWN_CAMPAIGN_TICKS)
+        return ticks + self._chance.below(ticks)
 
     def _drain(self) -> None:
         """Act on all that Raft wants, until it wants nothing more before something completes."""
@@ -355,6 +364,8 @@ class Driver:
             if self._role == "leader" and ready.soft_state.role != "leader":
                 self.proposals.lost("this node no longer leads")
             self._role, self._leader = ready.soft_state.role, ready.soft_state.leader
+            if self._leader != NO_NODE:
+                self._gone = NO_NODE
             self.admission.leadership_changed()
         self.writer.add(ready)
         if ready.snapshot is not None:
@@ -403,6 +414,17 @@ class Driver:
                 own = True
                 self.leading.settled(token, answer, self.admission)
         return own
+
+    def _step(self, message: Message) -> None:
+        """Hand a message to Raft. What it says may show that our disk lost what it promised."""
+        try:
+            if isinstance(message.body, SnapshotOffer):
+                self.keeper.offered(message, message.body)
+            else:
+                self.raft.step(message)
+        except StorageError as error:
+            empty = self.raft.status().last_index == 0
+            self._effects.fatal = EmptiedDisk(error.message) if empty else error
 
     def _receive_packet(self, source: NodeId, body: PacketBody) -> None:
         keeper = self.keeper

@@ -113,7 +113,8 @@ class AppliedEntries(NamedTuple):
     results: Sequence[tuple[LogIndex, Any]]
 
 
-class AppliedFreeze(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class AppliedFreeze:
     """The columns as they were right after entry `index`."""
 
     job_id: int
@@ -121,7 +122,8 @@ class AppliedFreeze(NamedTuple):
     frozen: Sequence[FrozenColumn]
 
 
-class AppliedRestore(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class AppliedRestore:
     """The state machine is now the checkpoint of `index`."""
 
     index: LogIndex
@@ -220,7 +222,8 @@ class PlanJob(Job):
 # --- answers ---------------------------------------------------------------------------------
 
 
-class Committed(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Committed:
     """A proposal's fate: committed and applied (`results` holds one result an entry), or only
     committed when it was proposed with `wait_applied=False` (`results` empty). `index` and `term`
     are those of its last entry."""
@@ -230,7 +233,8 @@ class Committed(NamedTuple):
     results: Sequence[Any]
 
 
-class ReadReady(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class ReadReady:
     """The state machine has applied `index`, which covers all that was acknowledged, anywhere in
     the cluster, before the read was asked for."""
 

@@ -30,11 +30,10 @@ class Leading:
 
     def tick(self, admission: Admission) -> None:
         """One tick as leader."""
-        if not self._members_waiting:
-            for data in admission.to_log():
-                self._members_waiting = True
-                self._propose(TOKEN_MEMBERS, [data], ENTRY_MEMBERS)
-                break
+        data = None if self._members_waiting else admission.next_to_log()
+        if data is not None:
+            self._members_waiting = True
+            self._propose(TOKEN_MEMBERS, [data], ENTRY_MEMBERS)
 
     def start_plan(self) -> None:
         """Start a plan job if the linker wants one."""

@@ -96,7 +96,7 @@ class LogWriter:
         return messages
 
     def check(self, message: Message) -> None:
-        """No message of a term leaves before that term is durable (pre-votes speak of a next one)."""
+        """No message of a term leaves before that term is durable (pre-votes excepted)."""
         body = message.body
         if isinstance(body, VoteRequest | VoteResponse) and body.pre_vote:
             return
