@@ -18,7 +18,8 @@ pytestmark = pytest.mark.chaos
 
 COLLECTION = "films"
 BATCH = 256
-READY_S = 5.0
+READY_S = 15.0
+"""Three times what an idle machine with two cores needs at most."""
 DISTANCES = re.compile(r"^(balsadb_\w*distances\w*)(?:\{[^}]*\})? (\S+)$", re.MULTILINE)
 
 
@@ -47,6 +48,7 @@ def test_kill_all_during_a_load(tmp_path: Path, killed_after: int) -> None:
         loader = threading.Thread(target=load)
         loader.start()
         assert enough.wait(60)
+        linked = max(figures(node)["linked"] for node in cluster.nodes)
         for node in cluster.nodes:
             node.send(9)
         for node in cluster.nodes:
@@ -58,10 +60,12 @@ def test_kill_all_during_a_load(tmp_path: Path, killed_after: int) -> None:
         cluster.start()
         cluster.wait_ready()
         ready_s = time.monotonic() - began
-        for node in cluster.nodes:
-            assert distances(node.host, node.port) == 0
-        print(f"ready after {ready_s:.2f} s with {len(acknowledged)} points")
+        print(f"ready after {ready_s:.2f} s with {len(acknowledged)} points, {linked} linked")
         assert ready_s < READY_S
+        # The graph is there as it was; only the new leader computes, for rows not linked yet.
+        computed = [distances(node.host, node.port) for node in cluster.nodes]
+        assert sorted(computed)[:2] == [0, 0]
+        assert max(figures(node)["linked"] for node in cluster.nodes) >= linked
         with Client(cluster.nodes[0].url) as client:
             assert client.verify()["equal"]
         for node in cluster.nodes:
