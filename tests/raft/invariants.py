@@ -83,7 +83,7 @@ class Invariants:
         if log.commit > self.commit:
             self._check_commit(host)
         self.steps += 1
-        if self.steps % 64 == 0:
+        if self.steps % 200 == 0:
             self.check_all()
 
     def _check_completeness(self, host: "Host") -> None:

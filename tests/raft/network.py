@@ -187,10 +187,14 @@ class Network:
     def up(self) -> list[int]:
         return [node for node in self.hosts if self.is_up(node)]
 
+    def is_leader(self, node: int) -> bool:
+        """Whether it thinks so."""
+        return self[node]._role.name == "leader"
+
     def leader(self) -> int | None:
         """The live leader of the highest term, if there is one."""
-        leaders = [self[n].status() for n in self.up() if self[n].status().role == "leader"]
-        return max(leaders, key=lambda status: status.term).node if leaders else None
+        leaders = [node for node in self.up() if self.is_leader(node)]
+        return max(leaders, key=lambda node: self.hosts[node].core.term, default=None)
 
     # ------------------------------------------------------------------------------ steps
 

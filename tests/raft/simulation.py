@@ -11,11 +11,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from balsadb.raft import Message, RaftOptions
+from balsadb.raft import Message, Raft, RaftOptions
 from balsadb.types import NodeId, Term
 from tests.raft.network import Host, Network
 
-SAFETY_TIME = 1500
+SAFETY_TIME = 1200
 LIVENESS_TIME = 20_000
 TICK_TIME = 10
 LATE_TIME = 600
@@ -57,11 +57,11 @@ class Simulation:
         self._fsync = draw.choice([1, 5, 30])
         self._apply = draw.choice([0, 5, 60])
         self._crash = draw.choice([0, 0.05, 0.15])
-        self._cutting = draw.choice([0, 0.1, 0.3])
-        self._leader_hunt = draw.choice([0, 0.7])
+        self._cutting = draw.choice([0, 0.15, 0.4])
+        self._leader_hunt = draw.choice([0.2, 0.9])
         self._checkpoint = draw.choice([0, 0.5, 1])
         self._client_pace = draw.choice([3, 15, 60])
-        self._election_ticks = draw.choice([6, 10])
+        self._election_ticks = draw.choice([4, 8])
         self._options: dict[str, Any] = {
             "heartbeat_ticks": draw.choice([1, 2]),
             "message_bytes_max": draw.choice([64, 300, 1 << 20]),
@@ -172,7 +172,7 @@ class Simulation:
         if up:
             node = draw.choice(up)
             # Old leaders are asked too: that is how logs diverge, and how reads could be stale.
-            leaders = [n for n in up if self.network[n].status().role == "leader"]
+            leaders = [n for n in up if self.network.is_leader(n)]
             if leaders and draw.random() < 0.7:
                 node = draw.choice(leaders)
             if draw.random() < 0.3:
@@ -193,24 +193,36 @@ class Simulation:
         if draw.random() < self._crash and network.is_up(node):
             self._crash_node(node)
         if draw.random() < self._cutting:
-            other = draw.choice(list(network.hosts))
-            choice = draw.randrange(6)
-            if choice == 0:
-                network.heal()
-            elif choice < 4:
-                network.isolate(node)
-            else:
-                network.cut.add((node, other))
+            self._cut(node)
         if draw.random() < self._checkpoint:
             for up in network.up():
                 network.checkpoint(up, keep=draw.choice([0, 0, 2]))
-        if draw.random() < 0.05 and network.leader() is not None:
-            network[network.leader() or 0].transfer(NodeId(node))
-        if draw.random() < 0.03 and network.is_up(node):
-            draw.choice([network[node].forget_leader, network[node].campaign])()
-        if draw.random() < 0.1 and network.is_up(node):
-            network[node].report_unreachable(draw.choice(list(network.hosts)))
+        if network.is_up(node):
+            self._meddle(network[node])
         self._later(10 + draw.randrange(40), self._fault)
+
+    def _cut(self, node: int) -> None:
+        """Mend everything, or cut a node off, or cut one direction between two."""
+        choice = self.random.randrange(6)
+        if choice <= 1:
+            self.network.heal()
+        elif choice <= 4:
+            self.network.isolate(node)
+        else:
+            self.network.cut.add((node, self.random.choice(list(self.network.hosts))))
+
+    def _meddle(self, raft: Raft) -> None:
+        """What an operator or a nervous host may do at any time."""
+        draw = self.random
+        other = NodeId(draw.choice(list(self.network.hosts)))
+        if draw.random() < 0.05 and raft.status().role == "leader":
+            raft.transfer(other)
+        if draw.random() < 0.03:
+            draw.choice([raft.forget_leader, raft.campaign])()
+        if draw.random() < 0.1:
+            raft.report_unreachable(other)
+        if draw.random() < 0.05:
+            raft.report_snapshot(other, draw.random() < 0.5)
 
     def _crash_node(self, node: int) -> None:
         self.crashes += 1

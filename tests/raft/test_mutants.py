@@ -27,7 +27,6 @@ from balsadb.types import LogIndex, NodeId
 from tests.raft.network import Network
 from tests.raft.simulation import Simulation
 
-
 SEEDS_MAX = 100
 
 
@@ -230,19 +229,43 @@ def test_mutant_uses_a_round_number_twice(monkeypatch):
         read_on_a_deposed_leader(Network([1, 2, 3], plain_options))
 
 
-# ------------------------------------------------------------------------- found by the seeds
+def long_old_log(network: Network) -> None:
+    """S1, cut off, piles up entries of term 1; S2 commits one of term 2; then S1 wants to lead."""
+    network.elect(1)
+    network.isolate(1)
+    network.propose(1, *[b"never committed"] * 5)
+    network.pump()
+    network.elect(2)
+    network.propose(2, b"committed")
+    network.pump()
+    network.heal()
+    network.crash(1)
+    network.restart(1)
+    network.drop = lambda message: not isinstance(message.body, VoteRequest | VoteResponse)
+    for _ in range(3):
+        network.elect(1)
+    assert not network.is_leader(1)
 
 
-def acknowledge_before_the_fsync(monkeypatch) -> None:
-    release_votes(monkeypatch, AppendResponse)
+def test_a_longer_log_with_an_older_last_term_loses():
+    long_old_log(Network([1, 2, 3], plain_options))
 
 
-def compare_logs_by_length(monkeypatch) -> None:
+def test_mutant_compares_logs_by_length(monkeypatch):
     monkeypatch.setattr(
         Log,
         "is_up_to_date",
         lambda self, index, term: (index, term) >= (self.last_index, self.last_term),
     )
+    with pytest.raises(AssertionError, match="leader 1 of term 3 lacks committed 2@2"):
+        long_old_log(Network([1, 2, 3], plain_options))
+
+
+# ------------------------------------------------------------------------- found by the seeds
+
+
+def acknowledge_before_the_fsync(monkeypatch) -> None:
+    release_votes(monkeypatch, AppendResponse)
 
 
 def truncate_on_every_append(monkeypatch) -> None:
@@ -289,7 +312,6 @@ def commit_by_half(monkeypatch) -> None:
     "mutate",
     [
         acknowledge_before_the_fsync,
-        compare_logs_by_length,
         truncate_on_every_append,
         read_before_own_term_commit,
         accept_without_looking_at_the_previous_entry,
