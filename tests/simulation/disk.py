@@ -290,6 +290,10 @@ class SimDisk:
         a rename has happened, unsynced; a sync has not."""
         self._crash_at = self.operations + count
 
+    def clear_faults(self) -> None:
+        """Forget the failure and the power cut that were placed and have not happened."""
+        self._fail_at = self._crash_at = -1
+
     def crash(self, rng: random.Random) -> None:
         """Cut the power now, if it is not off already, and start again: see the model above. Every
         handle and lock from before is gone."""
@@ -300,7 +304,7 @@ class SimDisk:
         _forget_volatile(self._root, rng, set())
         self._locks.clear()
         self.generation += 1
-        self._fail_at = self._crash_at = -1
+        self.clear_faults()
         self._off = False
 
     def flip_bit(self, path: str, bit: int) -> None:
