@@ -138,6 +138,19 @@ def test_writer_copies_touched_chunks_only_and_once() -> None:
             read(0)
 
 
+def test_what_a_reader_computes_of_the_past_is_not_taken_for_the_present() -> None:
+    for reader in (FrozenColumn.read, FrozenColumn.chunk_digest):
+        column = filled(16)
+        frozen = column.freeze()
+        column.put(0, 9)
+        reader(frozen, 0)
+        reader(frozen, 1)
+        now = filled(16)
+        now.put(0, 9)
+        assert column.digest() == now.digest()
+        assert frozen.digest() == filled(16).digest()
+
+
 def test_a_released_chunk_cannot_be_read_as_something_newer() -> None:
     column = filled(8)
     frozen = column.freeze()
