@@ -6,7 +6,7 @@ store, and for vector ordinal n `v{n}/row` (uint32: row + 1 of the point's vecto
 the index under `v{n}/index`. Nothing else is remembered; the rest of this object is derived.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any
@@ -102,7 +102,21 @@ class Collection:
         return self.map.find(ids)
 
     def key_values(self, key: str, steps: tuple[Step, ...]) -> KeyValues:
-        """Typed values of a payload key; builds them on first use."""
+        """Typed values of a payload key; builds what `warm` left to build."""
+        return self._key(key, steps).values(self.payloads, self.slots.top)
+
+    def warm(self, keys: Iterable[tuple[str, tuple[Step, ...]]]) -> None:
+        """Build the typed values of payload keys, in steps that each hold the lock shared: a first
+        use must not keep apply waiting. The caller holds no lock."""
+        for key, steps in keys:
+            known = self._keys.get(key)
+            while known is None or not known.is_near:
+                with self.lock.shared():
+                    self.check_open()
+                    known = self._key(key, steps)
+                    known.advance(self.payloads, self.slots.top)
+
+    def _key(self, key: str, steps: tuple[Step, ...]) -> PayloadKey:
         known = self._keys.get(key)
         if known is None:
             with self._derived_lock:
@@ -110,7 +124,7 @@ class Collection:
                 if known is None:
                     self._make_room()
                     known = self._keys[key] = PayloadKey(steps, self.slots.top)
-        return known.values(self.payloads, self.slots.top)
+        return known
 
     def vector_slots(self, name: str) -> Mask:
         """Slots that have a vector of this name."""

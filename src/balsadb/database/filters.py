@@ -13,7 +13,7 @@ and at least `min_should.min_count` of `min_should.conditions` hold. A condition
 * `{"is_null": {"key"}}`: a value at the key is null (an element of a list does not count).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from math import isnan
 from typing import Any, cast
 
@@ -85,6 +85,16 @@ class Filter(msgspec.Struct, frozen=True):
 
 
 Condition = Match | Range | IsEmpty | IsNull | HasId | HasVector | Filter
+
+
+def keys_of(tree: Filter) -> Iterator[tuple[str, tuple[Step, ...]]]:
+    """The payload keys a filter looks at, with their steps; repeats included."""
+    for condition in (*tree.must, *tree.should, *tree.must_not, *tree.min_should):
+        if isinstance(condition, Filter):
+            yield from keys_of(condition)
+        elif isinstance(condition, Match | Range | IsEmpty | IsNull):
+            yield condition.key, condition.steps
+
 
 _CLAUSES = ("must", "should", "must_not", "min_should")
 _KINDS = ("match", "range", "is_empty", "is_null", "has_id", "has_vector")

@@ -23,6 +23,9 @@ from balsadb.database.payload_store import PayloadStore
 FILLED, NULL, LISTED = 1, 2, 4
 """Bits of a slot: some value is neither null nor `[]`; some value is null; it has entries."""
 CODES_SLACK = 4_096
+"""Interned words beyond which, and beyond four an entry, the key is built anew."""
+SLICE_SLOTS = 2_048
+"""Payloads that one step of building looks at."""
 _I64 = 1 << 63
 
 
@@ -131,34 +134,40 @@ class PayloadKey:
         self._pending.append(slots)
         self._pending_count += slots.size
         if self._pending_count > 2 * slots_count + 1024:
-            merged = np.unique(np.concatenate(self._pending))
+            merged = _union(self._pending)
             self._pending, self._pending_count = [merged], merged.size
+
+    @property
+    def is_near(self) -> bool:
+        """Whether the next use has only few notes to work off."""
+        return self._pending_count <= SLICE_SLOTS
+
+    def advance(self, store: PayloadStore, slots_count: int) -> None:
+        """Work off some notes: a step of a few milliseconds. Caller holds the collection's lock."""
+        with self._lock:
+            self._refresh(store, slots_count, SLICE_SLOTS)
 
     def values(self, store: PayloadStore, slots_count: int) -> KeyValues:
         """The values as they are now. Caller holds the collection's lock, shared or exclusive."""
         if self._pending or self._bits.size < slots_count:
             with self._lock:
                 if self._pending or self._bits.size < slots_count:
-                    self._refresh(store, slots_count)
+                    self._refresh(store, slots_count, slots_count)
         words, integers, floats, flags = (entries.view() for entries in self._entries)
         return KeyValues(words, integers, floats, flags, self._codes, self._bits[:slots_count])
 
-    def _refresh(self, store: PayloadStore, slots_count: int) -> None:
+    def _refresh(self, store: PayloadStore, slots_count: int, slots_max: int) -> None:
         if self._bits.size < slots_count:
             more = np.zeros(slots_count + slots_count // 4 - self._bits.size, np.uint8)
             self._bits = np.concatenate([self._bits, more])
         if len(self._codes) > CODES_SLACK + 4 * self._entries[0].count:
             self._forget(slots_count)
-        slots = np.unique(np.concatenate(self._pending or [np.zeros(0, np.uint32)]))
-        listed = slots[(self._bits[slots] & LISTED) != 0]
-        if listed.size:
-            gone = np.zeros(self._bits.size, np.bool_)
-            gone[listed] = True
-            for entries in self._entries:
-                entries.remove(gone)
+        # The slots of one note are distinct; only several notes can name a slot twice.
+        noted = self._pending[0] if len(self._pending) == 1 else _union(self._pending)
+        slots, rest = noted[:slots_max], noted[slots_max:]
+        self._drop(slots[(self._bits[slots] & LISTED) != 0])
         batch = _Batch()
-        numbers = slots.tolist()
-        self._bits[slots] = [self._gather(store.read(slot), slot, batch) for slot in numbers]
+        self._bits[slots] = [self._gather(store.read(slot), slot, batch) for slot in slots.tolist()]
         codes = self._codes
         words = [codes.setdefault(word, len(codes)) for word in batch.values[0]]
         for entries, where, values in zip(
@@ -166,7 +175,16 @@ class PayloadKey:
         ):
             if where:
                 entries.append(where, values)
-        self._pending, self._pending_count = [], 0
+        self._pending = [rest] if rest.size else []
+        self._pending_count = rest.size
+
+    def _drop(self, listed: NDArray[np.uint32]) -> None:
+        """Remove the entries of slots that have some."""
+        if listed.size:
+            gone = np.zeros(self._bits.size, np.bool_)
+            gone[listed] = True
+            for entries in self._entries:
+                entries.remove(gone)
 
     def _forget(self, slots_count: int) -> None:
         """Start over: most interned words are of payloads long gone."""
@@ -201,3 +219,7 @@ class PayloadKey:
                 bits |= FILLED
                 bits |= LISTED if batch.add(slot, one) else 0
         return bits
+
+
+def _union(notes: list[NDArray[np.uint32]]) -> NDArray[np.uint32]:
+    return np.unique(np.concatenate([*notes, np.zeros(0, np.uint32)]))

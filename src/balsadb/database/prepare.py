@@ -20,7 +20,7 @@ from balsadb.database import commands, limits
 from balsadb.database.catalog import Catalog
 from balsadb.database.collection import Collection
 from balsadb.database.commands import AnyCommand, Origin
-from balsadb.database.filters import parse
+from balsadb.database.filters import keys_of, parse
 from balsadb.database.masks import mask_of
 from balsadb.database.paths import parse_path
 from balsadb.database.payload_store import encode_payload
@@ -290,6 +290,7 @@ def _select(collection: Collection, request: PointsRequest, origin: Origin) -> l
         ids = _parse_ids(request.ids, "points")
     else:
         tree = parse(request.filter)
+        collection.warm(keys_of(tree))
         with collection.lock.shared():
             collection.check_open()
             slots = np.flatnonzero(mask_of(collection, tree))

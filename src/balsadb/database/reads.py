@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from balsadb.database import limits
 from balsadb.database.collection import Collection, declared_values
-from balsadb.database.filters import Filter, parse
+from balsadb.database.filters import Filter, keys_of, parse
 from balsadb.database.linking import linkable
 from balsadb.database.masks import Mask, mask_of
 from balsadb.database.paths import Step, kept, parse_path
@@ -37,6 +37,8 @@ _DEFAULT_EF = 64
 
 def info(collection: Collection) -> CollectionInfo:
     """State and configuration."""
+    declared = [(key, parse_path(key, key)) for key in collection.schema.payload_indexes]
+    collection.warm(declared)
     with collection.lock.shared():
         collection.check_open()
         schema = collection.schema
@@ -86,7 +88,7 @@ def retrieve(
 
 def count(collection: Collection, condition: FilterLike) -> int:
     """How many points match; exact."""
-    tree = _tree(condition)
+    tree = _tree(collection, condition)
     with collection.lock.shared():
         collection.check_open()
         if tree is None:
@@ -104,7 +106,7 @@ def scroll(
     """A page in id order, from the id `offset` (present or not) on."""
     check_limit(limit, "limit", 1, limits.PAGE_MAX)
     start = None if offset is None else split_id(offset, "offset")
-    tree = _tree(condition)
+    tree = _tree(collection, condition)
     with collection.lock.shared():
         collection.check_open()
         slots = _in_order(collection, tree, start)[: limit + 1]
@@ -118,7 +120,7 @@ def scroll(
 def query(collection: Collection, asked: Query) -> list[ScoredPoint]:
     """The points nearest to a vector or a point, best first; without either, in id order."""
     _check_query(asked)
-    tree = _tree(asked.filter)
+    tree = _tree(collection, asked.filter)
     ordinal = collection.ordinal(asked.using)
     vector = None
     if asked.vector is not None:
@@ -244,10 +246,13 @@ def _place(collection: Collection, order: NDArray[np.int64], key: tuple[int, int
     return low
 
 
-def _tree(condition: FilterLike) -> Filter | None:
-    if condition is None or isinstance(condition, Filter):
-        return condition
-    return parse(condition)
+def _tree(collection: Collection, condition: FilterLike) -> Filter | None:
+    """The filter parsed, and the payload keys it needs built."""
+    if condition is None:
+        return None
+    tree = condition if isinstance(condition, Filter) else parse(condition)
+    collection.warm(keys_of(tree))
+    return tree
 
 
 def _typed_points(collection: Collection, key: str, kind: str) -> int:

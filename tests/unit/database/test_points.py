@@ -111,7 +111,7 @@ def test_rows_of_changed_vectors_are_freed_without_a_graph(bench: Any) -> None:
     bench.create()
     for turn in range(30):
         bench.upsert(list(range(100)), seed=turn)
-        work = bench.database.link_work()
+        work = bench.database.link_work(idle=True)
         if work is not None:
             assert bench.propose(bench.database.plan(work, 1024)).value is True
     assert index_of(bench.database).rows <= 100 + limits.DEAD_ROWS_MIN + 100
