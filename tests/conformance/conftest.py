@@ -6,7 +6,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.conformance.local_service import LiveServer, serve
+from tests.conformance.local_service import LiveServer, serve, serve_node
 
 
 class Rest:
@@ -34,10 +34,10 @@ class Rest:
 
     def refused(self, method: str, path: str, body: Any = None, **options: Any) -> httpx2.Response:
         """Send what must be refused; asserts that nothing changed."""
-        before = self.service.last_index, self.service.database.columns.digest()
+        before = self.server.state()
         response = self.send(method, path, body, **options)
         assert 400 <= response.status_code < 500, response.text
-        assert (self.service.last_index, self.service.database.columns.digest()) == before
+        assert self.server.state() == before
         return response
 
     def fresh(self, name: str = "films", vectors: Any = None) -> str:
@@ -51,11 +51,25 @@ class Rest:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[LiveServer]:
+    """The database without a log."""
     with serve() as live:
         yield live
 
 
-@pytest.fixture
+@pytest.fixture(scope="module", params=["local", "node"])
+def every_server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[LiveServer]:
+    """Each implementation of the service that can run here."""
+    if request.param == "local":
+        with serve() as live:
+            yield live
+    else:
+        with serve_node(str(tmp_path_factory.mktemp("node"))) as live:
+            yield live
+
+
+@pytest.fixture(scope="module")
 def rest(server: LiveServer) -> Iterator[Rest]:
     rest = Rest(server)
     yield rest

@@ -1,15 +1,17 @@
-"""A service without a log: the real database, applied directly. And a live server over it."""
+"""A service without a log (the real database, applied directly), and live servers over it and over
+a real node."""
 
 import asyncio
 import contextlib
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, NamedTuple, TypeVar
 
 import uvicorn
 
+from balsadb.cluster.node import Node
 from balsadb.cluster.rpc import RawRequest, RawResponse
 from balsadb.cluster.settings import NodeSettings
 from balsadb.database import NO_SESSION, Database, Request, SessionKey
@@ -99,26 +101,80 @@ class LiveServer(NamedTuple):
     """A server on a free port of the loopback, and what it serves."""
 
     url: str
-    service: LocalService
+    service: Any
+
+    def state(self) -> object:
+        """A value that changes with anything the database remembers."""
+        return self.service.database.columns.digest()
 
 
 @contextlib.contextmanager
 def serve(settings: NodeSettings | None = None) -> Iterator[LiveServer]:
-    """Uvicorn on a thread of its own."""
+    """The database without a log, behind Uvicorn on a thread of its own."""
     service = LocalService()
-    app = create_app(service, settings or NodeSettings())
-    listening = socket.create_server(("127.0.0.1", 0))
+
+    async def begin() -> None:
+        pass
+
+    with _listening(service, settings or NodeSettings(), begin) as url:
+        yield LiveServer(url, service)
+
+
+@contextlib.contextmanager
+def serve_node(data: str) -> Iterator[LiveServer]:
+    """A real node, a cluster of one, behind Uvicorn on a thread of its own."""
+    settings = NodeSettings(data=data)
+    failures: list[BaseException] = []
+    node = Node.open(settings, failures.append)
+
+    async def begin() -> None:
+        node.service.attach(asyncio.get_running_loop())
+        node.start()
+        assert await node.wait_ready(30)
+
+    try:
+        with _listening(node.service, settings, begin) as url:
+            yield LiveServer(url, node.service)
+    finally:
+        node.stop()
+    assert failures == []
+
+
+def loopback_socket() -> socket.socket:
+    """A listening socket on a free port. Its protocol is named, because the event loop switches
+    Nagle's algorithm off (40 ms an answer) only where it is."""
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listening.bind(("127.0.0.1", 0))
+    listening.listen()
+    return listening
+
+
+@contextlib.contextmanager
+def _listening(
+    service: Any, settings: NodeSettings, begin: Callable[[], Awaitable[None]]
+) -> Iterator[str]:
     config = uvicorn.Config(
-        app, http="httptools", lifespan="off", log_config=None, timeout_graceful_shutdown=1
+        create_app(service, settings),
+        http="httptools",
+        lifespan="off",
+        log_config=None,
+        timeout_graceful_shutdown=1,
     )
     server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+    listening = loopback_socket()
+
+    async def main() -> None:
+        await begin()
+        await server.serve(sockets=[listening])
+
+    thread = threading.Thread(target=asyncio.run, args=(main(),), daemon=True)
     thread.start()
-    deadline = time.monotonic() + 10
-    while not server.started and time.monotonic() < deadline:
+    deadline = time.monotonic() + 40
+    while not server.started and thread.is_alive() and time.monotonic() < deadline:
         time.sleep(0.005)
+    assert server.started
     try:
-        yield LiveServer(f"http://127.0.0.1:{listening.getsockname()[1]}", service)
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
     finally:
         server.should_exit = True
         thread.join(10)

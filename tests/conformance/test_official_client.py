@@ -18,8 +18,8 @@ GENRES = ["drama", "comedy", "horror"]
 
 
 @pytest.fixture(scope="module")
-def client(server):
-    client = QdrantClient(url=server.url)
+def client(every_server):
+    client = QdrantClient(url=every_server.url)
     yield client
     client.close()
 
@@ -208,11 +208,14 @@ def test_bulk_upload_with_uuids(client):
     assert found.id == str(keys[-1])
 
 
-def test_upload_waits_out_back_pressure(client, server, films, vectors):
+def test_upload_waits_out_back_pressure(server, vectors):
+    client = QdrantClient(url=server.url, check_compatibility=False)
+    client.create_collection("slow", models.VectorParams(size=SIZE, distance="Dot"))
     server.service.failing = Overloaded("the tail is long", retry_after_s=1)
     with pytest.warns(UserWarning, match="Waiting for 1 seconds"):
-        client.upload_collection(films, vectors=vectors[:10], ids=range(10), wait=True)
-    assert client.count(films).count == COUNT
+        client.upload_collection("slow", vectors=vectors[:10], ids=range(10), wait=True)
+    assert client.count("slow").count == 10
+    client.close()
 
 
 def test_errors_keep_their_text(client):
@@ -235,9 +238,9 @@ def test_cluster_and_telemetry(client):
     assert client.info().title.startswith("balsadb")
 
 
-def test_async_client(server):
+def test_async_client(every_server):
     async def ask():
-        client = AsyncQdrantClient(url=server.url, check_compatibility=False)
+        client = AsyncQdrantClient(url=every_server.url, check_compatibility=False)
         await client.create_collection("async", models.VectorParams(size=2, distance="Dot"))
         await client.upsert("async", [models.PointStruct(id=1, vector=[1, 2])], wait=True)
         found = await client.query_points("async", query=[1.0, 1.0], with_vectors=True)
