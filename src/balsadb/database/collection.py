@@ -8,7 +8,6 @@ the index under `v{n}/index`. Nothing else is remembered; the rest of this objec
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 from balsadb.columns import Column, ColumnSet, SlotAllocator
 from balsadb.database import limits
 from balsadb.database.id_map import IdMap
-from balsadb.database.locks import SharedLock
+from balsadb.database.locks import Mutex, SharedLock
 from balsadb.database.masks import Mask
 from balsadb.database.paths import Step, parse_path
 from balsadb.database.payload_keys import KeyValues, PayloadKey
@@ -76,7 +75,7 @@ class Collection:
         self.ordinals = {one.name: place for place, one in enumerate(self.schema.vectors)}
         self._live = np.zeros(0, np.bool_)
         self._order: NDArray[np.int64] | None = None
-        self._derived_lock = Lock()
+        self._derived_lock = Mutex()
         self._keys: dict[str, PayloadKey] = {}
         self._renew_live()
 

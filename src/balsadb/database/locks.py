@@ -4,6 +4,9 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from threading import Condition, Lock
 
+Mutex = Lock
+"""Guards a derived structure that readers build; the only other lock of this package."""
+
 
 class SharedLock:
     """Many readers or one writer; a waiting writer holds back new readers, so that a stream of

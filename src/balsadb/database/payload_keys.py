@@ -10,13 +10,13 @@ stays true until the next exclusive hold, for only apply adds notes.
 """
 
 from math import inf
-from threading import Lock
 from typing import Any, NamedTuple, cast
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from balsadb.database.locks import Mutex
 from balsadb.database.paths import Step, is_list, values_at
 from balsadb.database.payload_store import PayloadStore
 
@@ -116,7 +116,7 @@ class PayloadKey:
 
     def __init__(self, steps: tuple[Step, ...], slots: int) -> None:
         self._steps = steps
-        self._lock = Lock()
+        self._lock = Mutex()
         self._pending: list[NDArray[np.uint32]] = [np.arange(slots, dtype=np.uint32)]
         self._pending_count = slots
         kinds: tuple[type[np.generic], ...] = (np.int32, np.int64, np.float64, np.bool_)

@@ -50,11 +50,7 @@ def test_a_command_is_seen_whole_or_not_at_all(bench: Any, monkeypatch: Any) -> 
 
     def check(place: int, read: Any) -> None:
         while not stop.is_set():
-            try:
-                numbers = read()
-            except Exception as error:  # whatever it is, the test must hear of it
-                wrong.append(error)
-                return
+            numbers = read()  # pytest makes an error of what a thread raises
             reads[place] += 1
             if len(set(numbers)) > 1 or len(numbers) not in (0, POINTS):
                 wrong.append(numbers)
@@ -92,7 +88,7 @@ def test_a_command_is_seen_whole_or_not_at_all(bench: Any, monkeypatch: Any) -> 
 def test_collections_come_and_go_under_readers(bench: Any) -> None:
     database = bench.database
     stop = Event()
-    wrong: list[Exception] = []
+    gone = [0]
 
     def read() -> None:
         while not stop.is_set():
@@ -101,9 +97,7 @@ def test_collections_come_and_go_under_readers(bench: Any) -> None:
                 database.prepare(DeletePoints("films", filter={}), NO_SESSION)
                 database.info("films")
             except CollectionNotFound:
-                pass
-            except Exception as error:  # whatever it is, the test must hear of it
-                wrong.append(error)
+                gone[0] += 1
 
     threads = [Thread(target=read) for _ in range(2)]
     for thread in threads:
@@ -115,5 +109,5 @@ def test_collections_come_and_go_under_readers(bench: Any) -> None:
     stop.set()
     for thread in threads:
         thread.join(60)
-    assert wrong == []
+    assert gone[0] > 0
     assert database.columns.names() == ["sessions/key", "sessions/recent", "sessions/used", "state"]
