@@ -167,10 +167,11 @@ def test_the_walk_equals_its_twin(metric, dim, count, ef, seed):
 
 
 def twin_select(metric, vectors, row, candidates, limit) -> list[int]:
-    """Algorithm 4 in plain Python, without its extensions; duplicates limited as the kernel does."""
+    """Algorithm 4 in plain Python, with the limit of duplicates and the filling of the kernel."""
     own = distances(metric, vectors[row], vectors)
     ranked = sorted(candidates, key=lambda other: (own[other], other))
     kept: list[int] = []
+    spare: list[int] = []
     twins = 0
     for other in ranked:
         if own[other] == own[row]:
@@ -182,7 +183,9 @@ def twin_select(metric, vectors, row, candidates, limit) -> list[int]:
             kept.append(other)
             if len(kept) == limit:
                 break
-    return kept
+        else:
+            spare.append(other)
+    return kept + spare[: max(0, -(-limit // 2) - len(kept))]
 
 
 @QUICK
@@ -241,12 +244,17 @@ def test_links_back_are_grouped_and_sorted(count, seed):
                 pairs.add((level, target, bits, row))
     groups = group_links(batch, chosen, counts)
     keys = list(zip(groups.layer.tolist(), groups.row.tolist(), strict=True))
-    own = {(lv, r) for r, ly in zip(rows.tolist(), layers.tolist(), strict=True)
-           for lv in range(ly + 1)}
+    own = {
+        (lv, r)
+        for r, ly in zip(rows.tolist(), layers.tolist(), strict=True)
+        for lv in range(ly + 1)
+    }
     assert keys == sorted(own | {(level, target) for level, target, _, _ in pairs})
     for number, (layer, row) in enumerate(keys):
         sources = groups.sources[groups.first[number] : groups.first[number + 1]].tolist()
-        expected = sorted((bits, source) for lv, t, bits, source in pairs if (lv, t) == (layer, row))
+        expected = sorted(
+            (bits, source) for lv, t, bits, source in pairs if (lv, t) == (layer, row)
+        )
         assert [(key >> 32, (key & 0xFFFFFFFF) >> 1) for key in sources] == expected
         assert (groups.own[number] >= 0) == ((layer, row) in own)
 

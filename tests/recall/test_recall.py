@@ -42,13 +42,13 @@ def recall(index: VectorIndex, queries: np.ndarray, ef: int, slots=None) -> floa
 @pytest.fixture(scope="module")
 def films() -> np.ndarray:
     with np.load(FILMS) as data:
-        return prepare_vector(Metric.COSINE, data["vectors"].astype(np.float32))
+        vectors = prepare_vector(Metric.COSINE, data["vectors"].astype(np.float32))
+    return vectors[np.random.default_rng(0).permutation(len(vectors))]
 
 
 @pytest.fixture(scope="module")
 def split(films) -> tuple[np.ndarray, np.ndarray]:
-    order = np.random.default_rng(0).permutation(len(films))
-    return films[order[:-500]], films[order[-500:]]
+    return films[:-500], films[-500:]
 
 
 @pytest.fixture(scope="module")

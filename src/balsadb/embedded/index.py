@@ -12,6 +12,7 @@ with id `NO_ID` (2**64 - 1) and score NaN. Searches may run on several threads a
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from os import PathLike
 from typing import Any, Final
 
@@ -155,7 +156,7 @@ class Index:
         k: int,
         *,
         ef: int = 64,
-        filter: ArrayLike | None = None,  # noqa: A002  the word users know
+        filter: ArrayLike | None = None,
         threads: int = 1,
     ) -> tuple[Ids, NDArray[np.float32]]:
         """The `k` nearest of each query (q, dim): ids uint64 (q, k) and scores float32 (q, k), best
@@ -185,7 +186,7 @@ class Index:
             scores[part][filled] = found[filled]
 
         bounds = np.linspace(0, len(wanted), min(threads, len(wanted)) + 1).astype(int).tolist()
-        parts = [slice(*pair) for pair in zip(bounds[:-1], bounds[1:], strict=True)]
+        parts = [slice(*pair) for pair in pairwise(bounds)]
         for _ in self._run(threads)(one, parts):
             pass
         return ids, scores
@@ -288,11 +289,23 @@ def _numbers(given: ArrayLike, field: str) -> NDArray[Any]:
     return array
 
 
+def _wide(given: ArrayLike, array: NDArray[Any]) -> NDArray[Any]:
+    """A list of integers as unsigned ones; the array as it is if they are not."""
+    if isinstance(given, np.ndarray):
+        return array
+    numbers = np.asarray(given, object).ravel()
+    if all(isinstance(number, int) and 0 <= number <= NO_ID for number in numbers):
+        return numbers.astype(np.uint64)
+    return array
+
+
 def _ids(given: ArrayLike, field: str) -> Ids:
     """`given` as ids, (n,). InvalidInput if they are not unsigned 64-bit integers below NO_ID."""
     array = np.atleast_1d(_numbers(given, field))
     if array.size == 0:
         raise InvalidInput(field, "must not be empty")
+    if array.ndim == 1 and array.dtype.kind == "f" and (array >= 2**63).any():
+        array = _wide(given, array)  # NumPy makes floats of a list with ids on both sides of 2**63
     if array.ndim != 1 or array.dtype.kind not in "iu":
         raise InvalidInput(field, "must be one row of integers")
     if array.dtype.kind == "i" and int(array.min()) < 0:

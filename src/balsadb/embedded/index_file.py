@@ -1,18 +1,18 @@
 """A bare index as one file: every column, with checksums, replaced atomically.
 
-    8 bytes   BALSAIDX
-    u32       version of this format
-    u32       bytes of the header
-    16 bytes  BLAKE2b of the header
-    header    msgpack `FileHeader`: options, and for each column its description and the digests of
-              its chunks
-    chunks    column by column, in order, nothing between or after them
+8 bytes   BALSAIDX
+u32       version of this format
+u32       bytes of the header
+16 bytes  BLAKE2b of the header
+header    msgpack `FileHeader`: options, and for each column its description and the digests of
+          its chunks
+chunks    column by column, in order, nothing between or after them
 """
 
-import os
 import struct
 from collections.abc import Iterator
 from hashlib import blake2b
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -43,8 +43,7 @@ class FileHeader(msgspec.Struct, frozen=True):
 
 def write_index(path: str, options: IndexOptions, columns: ColumnSet) -> None:
     """Write a new file beside `path`, make it durable, and put it in its place. DiskFailed."""
-    folder, name = os.path.split(os.path.abspath(path))
-    files = RealFiles(folder)
+    files, name = _place(path)
     frozen = columns.freeze()
     try:
         saved = [
@@ -73,10 +72,10 @@ def write_index(path: str, options: IndexOptions, columns: ColumnSet) -> None:
 def read_index(path: str) -> tuple[IndexOptions, ColumnSet]:
     """The options and columns of a saved index. NotFound; DamagedFile for anything that is not a
     complete, unchanged file of this version."""
-    folder, name = os.path.split(os.path.abspath(path))
-    if not os.path.isfile(path):
+    if not Path(path).is_file():
         raise NotFound(f"there is no saved index at {path}")
-    file = RealFiles(folder).open(name)
+    files, name = _place(path)
+    file = files.open(name)
     try:
         header, position = _read_header(file)
         columns = ColumnSet()
@@ -90,6 +89,12 @@ def read_index(path: str) -> tuple[IndexOptions, ColumnSet]:
     finally:
         file.close()
     return header.options, columns
+
+
+def _place(path: str) -> tuple[RealFiles, str]:
+    """The folder a path lies in, and the file's name there."""
+    full = Path(path).absolute()
+    return RealFiles(str(full.parent)), full.name
 
 
 def _read_header(file: File) -> tuple[FileHeader, int]:

@@ -18,7 +18,6 @@ from balsadb.index.layout import (
     LINKED_COUNT,
     LINKED_DEAD,
     LINKED_DEAD_COUNT,
-    NORM_MAX,
     TAIL,
     TAIL_COUNT,
     TAIL_DEAD,
@@ -38,11 +37,9 @@ def apply_edit(held: Columns, edit: Edit) -> None:
     _link_rows(held, edit.rows_linked)
     if len(edit.rows_freed):
         _free_rows(held, edit.rows_freed)
-    ceiling = int(np.array(edit.ceiling, np.float32).view(np.uint32))
     for word, value in (
         (ENTRY, edit.entry),  # after its row was linked
         (TOP_LAYER, edit.top_layer),
-        (NORM_MAX, ceiling),
         (GRAPH_VERSION, edit.graph_version + 1),
     ):
         held.meta.put(word, np.uint64(value))

@@ -60,7 +60,7 @@ def unreachable(held: Columns) -> NDArray[np.uint32]:
 
 def _used(lists: NDArray[np.uint32]) -> Mask:
     """Which places of some lists hold links."""
-    return np.arange(lists.shape[1] - 1) < lists[:, :1]
+    return np.less(np.arange(lists.shape[1] - 1), lists[:, :1])
 
 
 def _count_violations(held: Columns) -> Iterator[str]:
@@ -143,7 +143,13 @@ def _layer_violations(held: Columns, layer: int, rows: NDArray[np.int64]) -> Ite
     if lists[:, 1:][~used].any():
         yield f"layer {layer}: unused places of a list are not zero"
     owners = np.repeat(rows, lists[:, 0])
-    links = lists[:, 1:][used].astype(np.int64)
+    yield from _link_violations(held, layer, owners, lists[:, 1:][used].astype(np.int64))
+
+
+def _link_violations(
+    held: Columns, layer: int, owners: NDArray[np.int64], links: NDArray[np.int64]
+) -> Iterator[str]:
+    """What is wrong with the links of one layer, each with the row that has it."""
     if len(links) == 0:
         return
     if int(links.max()) >= held.state.rows:

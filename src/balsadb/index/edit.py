@@ -3,7 +3,7 @@
 It holds changes of lists (keep these of the old links, append those), not lists. Little-endian:
 
     header   format u16, bytes a mask u16, graph version u64 (the edit applies to this one only),
-             entry row + 1 u32, top layer u32, squared-length ceiling f32,
+             entry row + 1 u32, top layer u32,
              counts u32: rows linked, rows freed, lists changed, links appended, masks
     u32      rows linked | rows freed | row of each changed list | links appended, list by list
     u8       layer of each changed list (+ 128: has a mask) | links appended to each | masks
@@ -23,7 +23,7 @@ from balsadb.errors import Corruption
 
 EDIT_FORMAT: Final = 1
 MASKED: Final = 128
-_HEADER: Final = struct.Struct("<HHQIIfIIIII")
+_HEADER: Final = struct.Struct("<HHQIIIIIII")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,6 @@ class Edit:
     graph_version: int
     entry: int
     top_layer: int
-    ceiling: float
     rows_linked: NDArray[np.uint32]
     rows_freed: NDArray[np.uint32]
     list_row: NDArray[np.uint32]
@@ -53,7 +52,6 @@ def encode(edit: Edit) -> bytes:
         edit.graph_version,
         edit.entry,
         edit.top_layer,
-        edit.ceiling,
         len(edit.rows_linked),
         len(edit.rows_freed),
         len(edit.list_row),
@@ -80,16 +78,14 @@ def version_of(data: bytes) -> int:
 def decode(data: bytes) -> Edit:
     """The edit of some bytes, in arrays of its own. Corruption if they cannot be one."""
     version = version_of(data)
-    _, width, _, entry, top, ceiling, linked, freed, lists, links, masks = _HEADER.unpack_from(data)
+    _, width, _, entry, top, linked, freed, lists, links, masks = _HEADER.unpack_from(data)
     words = linked + freed + lists + links
     if len(data) != _HEADER.size + 4 * words + 2 * lists + masks * width:
         raise Corruption("an edit of the graph has the wrong length")
     at_bytes = _HEADER.size + 4 * words
     word = np.frombuffer(data, "<u4", words, _HEADER.size).copy()
     byte = np.frombuffer(data, np.uint8, offset=at_bytes).copy()
-    rows_linked, rows_freed, list_row, all_links = np.split(
-        word, np.cumsum([linked, freed, lists])
-    )
+    rows_linked, rows_freed, list_row, all_links = np.split(word, np.cumsum([linked, freed, lists]))
     masked = byte[:lists] >= MASKED
     appended = byte[lists : 2 * lists].copy()
     if int(appended.sum(dtype=np.int64)) != links or int(masked.sum()) != masks:
@@ -98,7 +94,6 @@ def decode(data: bytes) -> Edit:
         graph_version=version,
         entry=entry,
         top_layer=top,
-        ceiling=ceiling,
         rows_linked=rows_linked,
         rows_freed=rows_freed,
         list_row=list_row,

@@ -56,5 +56,3 @@ def nearest(
     found = distances(metric, query, vectors[rows])
     order = np.lexsort((rows, found))[:k]
     return rows[order], found[order]
-
-

@@ -34,7 +34,7 @@ class _CompilationCount(event.Listener):
     def __init__(self) -> None:
         self.total = 0
 
-    def on_start(self, event: event.Event) -> None:
+    def on_start(self, event: event.Event) -> None:  # noqa: ARG002  the listener's signature
         self.total += 1
 
     def on_end(self, event: event.Event) -> None:
@@ -80,8 +80,8 @@ def _roots() -> Sequence[Path]:
     chosen = os.environ.get("BALSADB_CACHE_DIR")
     if chosen:
         return [Path(chosen)]
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return [Path(home) / "balsadb", Path(gettempdir()) / f"balsadb-{os.getuid()}"]
+    home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    return [home / "balsadb", Path(gettempdir()) / f"balsadb-{os.getuid()}"]
 
 
 def kernel(function: Callable[..., Any]) -> Any:
@@ -100,4 +100,5 @@ def kernel(function: Callable[..., Any]) -> Any:
 
 def part(function: Callable[..., Any]) -> Any:
     """`njit` for a function that only kernels call: compiled with them, stored with them."""
-    return njit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
+    options: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    return njit(nogil=True, **options)(function)

@@ -27,8 +27,6 @@ from balsadb.index.layout import ENTRY, LINKED, LINKED_COUNT, LINKED_DEAD_COUNT,
 from balsadb.index.metrics import PRODUCT, SQUARED
 from balsadb.index.options import EF_MAX
 
-LIFTED = 3
-"""Kind of distance for planning under Dot: see `measure`."""
 AHEAD = 5
 """Vectors asked for before the one whose distance is being computed."""
 PREFETCH_LINES = 8
@@ -75,12 +73,10 @@ class Scratch(NamedTuple):
 
 
 class Measure(NamedTuple):
-    """How far apart two vectors are: kind, dimension, and (LIFTED only) the largest squared
-    length."""
+    """How far apart two vectors are: kind of distance (`balsadb.index.metrics`) and dimension."""
 
     kind: int
     dim: int
-    ceiling: Any
 
 
 class Request(NamedTuple):
@@ -97,22 +93,12 @@ class Request(NamedTuple):
 
 @part
 def measure(how, first, second):
-    """Distance of the vectors at two addresses.
-
-    LIFTED is for building under Dot. Inner product is not a distance: long vectors are everyone's
-    neighbours and Algorithm 4 prunes wrongly. One more coordinate, sqrt(ceiling - |x|^2), brings
-    all vectors to one length, where nearest by Euclid is largest by inner product; the negative
-    inner product of the lifted vectors orders like their Euclidean distance.
-    """
+    """Distance of the vectors at two addresses."""
     if how.kind == PRODUCT:
         return float32(0) - product_sum(first, second, how.dim)
     if how.kind == SQUARED:
         return squared_sum(first, second, how.dim)
-    if how.kind != LIFTED:
-        return absolute_sum(first, second, how.dim)
-    lift = max(float32(0), how.ceiling - product_sum(first, first, how.dim))
-    lift *= max(float32(0), how.ceiling - product_sum(second, second, how.dim))
-    return float32(0) - product_sum(first, second, how.dim) - float32(np.sqrt(lift))
+    return absolute_sum(first, second, how.dim)
 
 
 @part
@@ -439,9 +425,7 @@ def search_queries(graph, scratch, how, request, slots, tail, queries, rows, dis
         elif selected < 0:
             kept = scratch.pool if where == 0 else scratch.results
             room = max(request.ef, request.k)
-            count = scan(
-                graph, scratch, how, query, scratch.matches, waiting, kept, count, room
-            )
+            count = scan(graph, scratch, how, query, scratch.matches, waiting, kept, count, room)
         keys = scratch.pool if where == 0 else scratch.results
         counts[number] = min(count, request.k)
         for at in range(min(count, request.k)):

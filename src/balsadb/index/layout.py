@@ -48,9 +48,7 @@ LINKED_DEAD_COUNT: Final = 5
 TAIL_COUNT: Final = 6
 """Live rows of the tail."""
 TAIL_DEAD_COUNT: Final = 7
-NORM_MAX: Final = 8
-"""Dot only: the bits of the largest squared length (float32) that the graph was planned with."""
-IDENTITY: Final = 9
+IDENTITY: Final = 8
 """A hash of the options, so that columns are not adopted by an index of other options."""
 
 FORMAT_NUMBER: Final = 1
@@ -85,7 +83,9 @@ def open_columns(columns: ColumnSet, prefix: str, options: IndexOptions) -> Colu
             return columns.create(full, dtype, shape, rows_max=rows)
         found = columns[full]
         if found.dtype != np.dtype(dtype) or found.row_shape != shape:
-            raise Corruption(f"column {full!r} is {found.dtype}{found.row_shape}, not as configured")
+            raise Corruption(
+                f"column {full!r} is {found.dtype}{found.row_shape}, not as configured"
+            )
         return found
 
     opened = Columns(

@@ -26,8 +26,6 @@ from balsadb.index.kernels import (
 )
 from balsadb.index.options import DUPLICATES_KEPT_SHARE
 
-ONE8 = np.uint8(1)
-
 
 class Base(NamedTuple):
     """What a plan builds on, read once: row count, entry row (-1: no graph), its layer, beam width,
@@ -74,7 +72,9 @@ class Changes(NamedTuple):
 @part
 def select(graph, how, row, candidates, count, limit, chosen):
     """Algorithm 4 (SELECT-NEIGHBORS-HEURISTIC): walk the candidates from near to far, keep one if
-    it is nearer to `row` than to every one kept so far. Writes keys to `chosen`, returns how many.
+    it is nearer to `row` than to every one kept so far. A list less than half full is filled to
+    half with the nearest of the rest (the paper's keepPrunedConnections, where it pays). Writes
+    keys to `chosen`; returns how many, and the distances computed. Marks `candidates`.
 
     Exact duplicates of `row` would fill the list and cut it off from everything else: they get no
     more than a share of it.
@@ -88,6 +88,7 @@ def select(graph, how, row, candidates, count, limit, chosen):
         bits = key >> HALF
         if bits == twin_bits:
             if twins * DUPLICATES_KEPT_SHARE >= limit:
+                candidates[at] = key | EXPANDED
                 continue
             twins += 1
         candidate = base + uint64(key_row(key)) * row_bytes
@@ -99,10 +100,17 @@ def select(graph, how, row, candidates, count, limit, chosen):
                 diverse = False
                 break
         if diverse:
+            candidates[at] = key | EXPANDED
             chosen[kept] = key
             kept += 1
             if kept == limit:
                 break
+    for at in range(count):
+        if 2 * kept >= limit:
+            break
+        if candidates[at] & EXPANDED == 0:
+            chosen[kept] = candidates[at]
+            kept += 1
     return kept, computed
 
 
@@ -181,9 +189,7 @@ def old_links(graph, how, groups, group, chosen, counts, pool, ranked):
     for at in range(degree):
         other = int64(links[place, at + 1])
         if ranked:
-            near = measure(
-                how, base + uint64(row) * row_bytes, base + uint64(other) * row_bytes
-            )
+            near = measure(how, base + uint64(row) * row_bytes, base + uint64(other) * row_bytes)
             pool[at] = make_key(near, other)
         else:
             pool[at] = uint64(other) << uint64(1)

@@ -11,26 +11,26 @@ it. A concurrent edit makes it useless, not dangerous: its graph version no long
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from balsadb.index import edit, flat
+from balsadb.index import edit
 from balsadb.index.edit import Edit
-from balsadb.index.kernels import LIFTED, Graph, Measure
+from balsadb.index.kernels import Graph, Measure
 from balsadb.index.layout import (
     ENTRY,
     GRAPH_VERSION,
     LINKED_COUNT,
-    NORM_MAX,
     TAIL,
     TAIL_DEAD,
     TOP_LAYER,
     Columns,
     draw_layers,
 )
-from balsadb.index.metrics import KERNEL_CODES, Metric
+from balsadb.index.metrics import KERNEL_CODES
 from balsadb.index.options import IndexOptions
 from balsadb.index.plan_kernels import Base, Batch, Changes, Groups, plan_changes, plan_links
 from balsadb.index.scratch import ScratchPool
@@ -41,8 +41,6 @@ ROWS_MAX: Final = 1_024
 """Rows of a batch: exact comparison within it costs the square."""
 DEAD_ROWS_MIN: Final = 256
 """Dead rows of the tail that are worth an edit when there is nothing to link."""
-CEILING_ROOM: Final = 1.21
-"""Head-room of the largest squared length (Dot), so that it seldom changes."""
 
 Run = Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]
 """Runs a function on each slice, like `map`; on threads if the caller has some."""
@@ -88,7 +86,7 @@ class Planner:
         batch = Batch(rows, layers, lists[:-1].copy())
         entry, top = int(meta[ENTRY]), int(meta[TOP_LAYER])
         base = Base(count, entry - 1, top, options.ef_construct, options.links0, options.m)
-        measure, ceiling = self._measure(rows)
+        measure = Measure(KERNEL_CODES[options.metric], options.dim)
         chosen = np.zeros((int(lists[-1]), options.links0), np.uint64)
         counts = np.zeros(int(lists[-1]), np.int64)
         slicing = _Slicing(self._graph, self._scratches, measure, base, *how)
@@ -111,7 +109,6 @@ class Planner:
                 graph_version=int(meta[GRAPH_VERSION]),
                 entry=entry,
                 top_layer=top,
-                ceiling=ceiling,
                 rows_linked=rows,
                 rows_freed=freed,
                 list_row=groups.row,
@@ -122,19 +119,6 @@ class Planner:
                 links=changes.links,
             )
         )
-
-    def _measure(self, rows: NDArray[np.uint32]) -> tuple[Measure, float]:
-        """How the plan compares vectors, and the ceiling of squared lengths it goes by (Dot)."""
-        dim, metric = self._options.dim, self._options.metric
-        if metric is not Metric.DOT:
-            return Measure(KERNEL_CODES[metric], dim, np.float32(0)), 0.0
-        bits = np.array(int(self._columns.meta.data[NORM_MAX]), np.uint32)
-        ceiling = bits.view(np.float32)[()]
-        vectors = self._columns.vectors.data[rows]
-        longest = flat.lane_sum(vectors * vectors).max(initial=np.float32(0))
-        if longest > ceiling:
-            ceiling = np.float32(longest * np.float32(CEILING_ROOM))
-        return Measure(LIFTED, dim, ceiling), float(ceiling)
 
 
 class _Slicing(NamedTuple):
@@ -178,20 +162,18 @@ class _Slicing(NamedTuple):
             finally:
                 self.scratches.give(scratch)
 
-        for _ in self.run(one, list(zip(bounds[:-1], bounds[1:], strict=True))):
+        for _ in self.run(one, list(pairwise(bounds))):
             pass
 
 
-def group_links(
-    batch: Batch, chosen: NDArray[np.uint64], counts: NDArray[np.int64]
-) -> Groups:
+def group_links(batch: Batch, chosen: NDArray[np.uint64], counts: NDArray[np.int64]) -> Groups:
     """The lists an edit changes, ascending by (layer, row): those of the batch and those that are
     linked to, each with the rows that link to it, sorted by (distance, row)."""
     per_row = batch.layers.astype(np.int64) + 1
     list_row = np.repeat(batch.rows.astype(np.uint64), per_row)
     list_layer = np.arange(len(list_row)) - np.repeat(batch.lists, per_row)
     own_key = list_layer.astype(np.uint64) << np.uint64(32) | list_row
-    valid = np.arange(chosen.shape[1]) < counts[:, np.newaxis]
+    valid = np.less(np.arange(chosen.shape[1]), counts.reshape(-1, 1))
     keys = chosen[valid]
     source = np.repeat(list_row, counts)
     low = np.uint64(0xFFFFFFFF)
@@ -216,12 +198,11 @@ def _assemble(wide: Edit) -> Edit:
     changed = (wide.appended > 0) | wide.masked
     appended = wide.appended[changed]
     rectangle = wide.links[changed]
-    used = np.arange(rectangle.shape[1]) < appended[:, np.newaxis]
+    used = np.less(np.arange(rectangle.shape[1]), appended.reshape(-1, 1))
     return Edit(
         graph_version=wide.graph_version,
         entry=wide.entry,
         top_layer=wide.top_layer,
-        ceiling=wide.ceiling,
         rows_linked=wide.rows_linked,
         rows_freed=wide.rows_freed,
         list_row=wide.list_row[changed],

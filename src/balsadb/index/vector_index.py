@@ -55,7 +55,7 @@ class VectorIndex:
             row_slot=held.row_slot.data,
             meta=held.meta.data,
         )
-        self._measure = Measure(KERNEL_CODES[options.metric], options.dim, np.float32(0))
+        self._measure = Measure(KERNEL_CODES[options.metric], options.dim)
         self._scratches = ScratchPool()
         self._planner = Planner(held, self._graph, options, self._scratches)
         # Rows of the tail, ascending; may still name rows that died since: searches look at states.
@@ -246,7 +246,6 @@ class VectorIndex:
 
     def _count(self, word: int, change: int) -> None:
         self._columns.meta.put(word, np.uint64(self._meta(word) + change))
-
 
 
 def _plain(array: NDArray[Any]) -> NDArray[Any]:

@@ -12,7 +12,6 @@ def some_edit() -> Edit:
         graph_version=2**40 + 5,
         entry=8,
         top_layer=3,
-        ceiling=1.5,
         rows_linked=np.array([7, 9], np.uint32),
         rows_freed=np.array([3], np.uint32),
         list_row=np.array([1, 7, 9], np.uint32),

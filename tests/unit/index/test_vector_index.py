@@ -168,7 +168,7 @@ def test_a_damaged_edit_changes_nothing():
         with pytest.raises(Corruption):
             index.apply(damaged)
     far = bytearray(edit)
-    far[44:48] = (1_000_000).to_bytes(4, "little")  # a linked row that does not exist
+    far[40:44] = (1_000_000).to_bytes(4, "little")  # a linked row that does not exist
     with pytest.raises(Corruption):
         index.apply(bytes(far))
     assert columns.digest() == before
