@@ -7,8 +7,9 @@ all of them). From session to row there is a derived dictionary.
 
 A part is applied if it is the next one of its sequence; an earlier one is answered from memory; a
 later one is refused (its predecessors were lost on the way, the request has to be sent again). A
-sequence that has left the window, or a session unknown with a sequence beyond the first window, is
-`SessionExpired`: whether it was applied is no longer known.
+sequence that has left the window is `SessionExpired`: whether it was applied is no longer known. So
+is a session unknown with a sequence beyond the first window, once sessions have been forgotten; a
+session that begins later than that, because its first requests were all refused, has to be renamed.
 """
 
 from typing import Final
@@ -64,7 +65,7 @@ class Sessions:
         if row is not None:
             place = origin.sequence % limits.SESSION_WINDOW
             sequence, log_index, answer, parts = self._recent.data[row, place].tolist()
-        elif origin.sequence >= limits.SESSION_WINDOW:
+        elif self._key.rows >= limits.SESSIONS_MAX and origin.sequence >= limits.SESSION_WINDOW:
             return _expired()
         if not parts or sequence < origin.sequence:
             parts = 0

@@ -76,6 +76,7 @@ def test_a_sequence_that_left_the_window_is_expired() -> None:
 def test_the_session_used_longest_ago_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "SESSIONS_MAX", 2)
     sessions = Sessions(ColumnSet())
+    assert sessions.recall(Origin(A, 40)) is None, "nobody has been forgotten yet"
     sessions.record(Origin(A, 40), _result(1))
     sessions.record(Origin(B, 1), _result(2))
     sessions.record(Origin(A, 41), _result(3))
@@ -83,6 +84,7 @@ def test_the_session_used_longest_ago_is_forgotten(monkeypatch: pytest.MonkeyPat
     assert sessions.recall(Origin(A, 40)) == _result(1)
     assert sessions.recall(Origin(B, 1)) is None
     sessions.record(Origin(B, 1), _result(5))
+    assert sessions.recall(Origin(C, 1)) == _result(4)
     gone = sessions.recall(Origin(A, 40))
     assert gone is not None
     assert gone.error is not None
