@@ -47,6 +47,31 @@ def test_a_writer_waits_for_readers_and_holds_back_new_ones() -> None:
     assert order == ["write", "read"]
 
 
+def test_a_leaving_writer_lets_in_the_readers_that_wait() -> None:
+    """Before the next writer, even if that is there first."""
+    lock = SharedLock()
+    order: list[str] = []
+
+    def write() -> None:
+        with lock.exclusive():
+            order.append("write")
+
+    def read() -> None:
+        with lock.shared():
+            order.append("read")
+
+    lock.acquire_exclusive()
+    threads = [Thread(target=write), Thread(target=read), Thread(target=read)]
+    for thread in threads:
+        thread.start()
+    while not (lock._writers_waiting == 1 and lock._readers_waiting == 2):
+        pass
+    lock.release_exclusive()
+    for thread in threads:
+        thread.join(10)
+    assert order == ["read", "read", "write"]
+
+
 def test_no_reader_ever_sees_half_a_write() -> None:
     lock, stop = SharedLock(), Event()
     pair = [0, 0]
