@@ -9,7 +9,8 @@ from zlib import crc32
 from balsadb.cluster.driver import Driver
 from balsadb.cluster.effects import WalWork
 from balsadb.raft import Message, VoteRequest, VoteResponse
-from balsadb.types import Entry
+from balsadb.storage import WalBatch
+from balsadb.types import Entry, LogIndex
 
 
 class Violation(AssertionError):
@@ -22,14 +23,43 @@ def require(condition: bool, invariant: str, detail: object = "") -> None:
         raise Violation(f"{invariant}: {detail}")
 
 
-class NodeView:
-    """What the checker knows of one node; `durable` survives its crashes as its disk does."""
+class Disk:
+    """What a node's synced batches say: the log's terms by index, the newest mark, the term."""
 
     def __init__(self) -> None:
-        self.durable: dict[int, int] = {}
-        self.durable_last = 0
-        self.durable_base = 0
-        self.durable_term = 0
+        self.terms: dict[int, int] = {}
+        self.mark = 0
+        self.term = 0
+
+    def copy(self) -> "Disk":
+        """Another one, the same."""
+        other = Disk()
+        other.terms, other.mark, other.term = dict(self.terms), self.mark, self.term
+        return other
+
+    def take(self, batch: WalBatch) -> None:
+        """A batch is on it."""
+        if batch.snapshot is not None:
+            index, term = batch.snapshot.index, batch.snapshot.term
+            if self.terms.get(index) != term:
+                self.terms = {index: term}
+            self.mark = max(self.mark, index)
+        if batch.hard_state is not None:
+            self.term = batch.hard_state.term
+        for entry in batch.entries:
+            _put(self.terms, entry.index, entry.term)
+
+    def holds(self, index: int, term: int) -> bool:
+        """Whether it has the entry, or a checkpoint that covers it."""
+        return self.mark >= index or self.terms.get(index) == term
+
+
+class NodeView:
+    """What the checker knows of one node; `disk` survives its crashes."""
+
+    def __init__(self) -> None:
+        self.disk = Disk()
+        self.writing: WalBatch | None = None
         self.written: dict[int, int] = {}
         self.commit = 0
         self.term = 0
@@ -57,29 +87,24 @@ class Checker:
     # --- a node's life -------------------------------------------------------------------------
 
     def started(self, node: int, driver: Driver) -> None:
-        """The node recovered from its disk."""
+        """The node recovered from its disk: all that was synced is there; a batch whose sync did
+        not end may be."""
         view = self.views[node]
         log = driver.raft._core.log
-        term = driver.raft.status().term
-        require(
-            term >= view.durable_term,
-            "a durable term is not forgotten",
-            (node, term, view.durable_term),
-        )
+        term = driver.raft._core.term
+        require(term >= view.disk.term, "a durable term is not forgotten", (node, term))
+        require(log.commit >= view.disk.mark, "a checkpoint is not forgotten", node)
         base = log.anchor_index
-        last = log.last_index
-        lost = [
-            index
-            for index, at in view.durable.items()
-            if index > base and log.term(index) != at and index <= view.durable_last
-        ]
+        lost = _missing(view.disk, driver)
+        if lost and view.writing is not None:
+            disk = view.disk.copy()
+            disk.take(view.writing)
+            lost = _missing(disk, driver)
         require(not lost, "synced entries are not forgotten", (node, lost))
-        require(log.commit >= view.durable_base, "a checkpoint is not forgotten", node)
-        view.written = {index: int(log.term(index) or 0) for index in range(base, last + 1)}
-        view.durable = dict(view.written)
-        view.durable_last, view.durable_base = last, base
-        view.durable_term = term
-        view.commit, view.term, view.leading_term = log.anchor_index, term, 0
+        view.written = {i: int(log.term(i) or 0) for i in range(base, log.last_index + 1)}
+        view.disk.terms, view.disk.mark, view.disk.term = dict(view.written), base, term
+        view.writing = None
+        view.commit, view.term, view.leading_term = base, term, 0
 
     def wiped(self, node: int) -> None:
         """The node's disk was replaced by an empty one."""
@@ -90,6 +115,7 @@ class Checker:
         batch = work.batch
         if batch is None:
             return
+        self.views[node].writing = batch
         written = self.views[node].written
         if batch.snapshot is not None:
             index, term = batch.snapshot.index, batch.snapshot.term
@@ -107,25 +133,17 @@ class Checker:
 
     def wal_durable(self, node: int, work: WalWork) -> None:
         """The batch is synced."""
+        view = self.views[node]
+        view.writing = None
         batch = work.batch
         if batch is None:
             return
-        view = self.views[node]
-        if batch.snapshot is not None:
-            index, term = batch.snapshot.index, batch.snapshot.term
-            if view.durable.get(index) != term:
-                view.durable = {index: term}
-                view.durable_last = index
-            view.durable_base = max(view.durable_base, index)
-        if batch.hard_state is not None:
-            hard = batch.hard_state
-            require(hard.term >= view.durable_term, "a durable term never falls", node)
-            view.durable_term = hard.term
+        hard = batch.hard_state
+        if hard is not None:
+            require(hard.term >= view.disk.term, "a durable term never falls", node)
             if hard.vote:
                 self._vote(node, hard.term, hard.vote)
-        for entry in batch.entries:
-            _put(view.durable, entry.index, entry.term)
-            view.durable_last = entry.index
+        view.disk.take(batch)
 
     # --- after each event ----------------------------------------------------------------------
 
@@ -225,14 +243,19 @@ class Checker:
 
     def _on_quorum(self, commit: int) -> None:
         term = self.committed[commit][0]
-        holders = [
-            node
-            for node, view in self.views.items()
-            if view.durable_base >= commit or view.durable.get(commit) == term
-        ]
+        holders = [node for node, view in self.views.items() if view.disk.holds(commit, term)]
         require(
             len(holders) >= self.majority, "committed is durable on a quorum", (commit, holders)
         )
+
+
+def _missing(disk: Disk, driver: Driver) -> list[int]:
+    log = driver.raft._core.log
+    return [
+        index
+        for index, term in disk.terms.items()
+        if index > log.anchor_index and log.term(LogIndex(index)) != term
+    ]
 
 
 def _content(entry: Entry) -> int:

@@ -68,7 +68,7 @@ def vote_then_crash() -> None:
 
 
 def figure_8() -> None:
-    """Figure 8 of the Raft paper: an entry of an old term on a majority, then a leader without it."""
+    """Figure 8 of the Raft paper: an old term's entry on a majority, then a leader without it."""
     world = quiet_world(nodes=5, message_bytes_max=1, inflight_max=1)
     caller = Caller(world)
     nodes = world.nodes

@@ -59,6 +59,10 @@ class Linkable(Protocol):
         """The encoded command that links at most `rows_limit` rows, or None."""
         ...
 
+    def maintenance(self) -> list[bytes]:
+        """Encoded commands for housekeeping, to be proposed in a quiet moment; mostly none."""
+        ...
+
 
 # --- network ---------------------------------------------------------------------------------
 

@@ -72,6 +72,9 @@ class Linker:
         self._state = "proposing" if found else "resting"
         if found:
             self.plans += 1
+        else:
+            # Looking costs little, but not nothing: once a tick is enough.
+            self._next_tick = self._now + 1
 
     def settled(self, linked: bool) -> None:
         """The plan was applied (`linked`), or lost."""

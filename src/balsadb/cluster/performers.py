@@ -122,6 +122,8 @@ class JobRunner:
             return None
         linkable = cast("Linkable", machine)
         work = linkable.link_work()
-        if work is None or work.tail < job.tail_rows_min:
-            return None
-        return linkable.plan(work, job.rows_limit)
+        if work is not None and work.tail >= job.tail_rows_min:
+            return linkable.plan(work, job.rows_limit)
+        # Housekeeping waits for the same quiet moments as short tails do.
+        commands = linkable.maintenance() if job.tail_rows_min <= 1 else []
+        return commands[0] if commands else None

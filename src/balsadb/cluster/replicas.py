@@ -93,6 +93,10 @@ class ObservedDatabase:
         """The encoded command that links at most `rows_limit` rows."""
         return self.database.plan(work, rows_limit)
 
+    def maintenance(self) -> list[bytes]:
+        """Housekeeping commands to propose in a quiet moment."""
+        return self.database.maintenance()
+
 
 def compare(index: LogIndex, nodes: dict[int, Digests | str]) -> dict[str, object]:
     """The report of `GET /cluster/verify`: `nodes` maps each member to its digests, or to the
