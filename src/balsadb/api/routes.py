@@ -5,7 +5,6 @@ work; it is also the OpenAPI operation id. A route with a `media` type is answer
 envelope.
 """
 
-from collections.abc import Iterator
 from typing import Any, Literal
 from urllib.parse import quote, unquote
 
@@ -84,8 +83,11 @@ def _text_route(path: str, summary: str) -> Route:
     )
 
 
-def _node_routes() -> Iterator[Route]:
-    yield Route(
+_PAYLOAD = {"payload": {"city": "Paris"}, "points": [1]}
+_OLDER = {"vector": [0.2, 0.1, 0.9, 0.7], "limit": 3}
+
+_NODE_ROUTES = (
+    Route(
         "GET",
         "/",
         "service_info",
@@ -94,12 +96,12 @@ def _node_routes() -> Iterator[Route]:
         "Name and versions",
         result=results.ServiceInfo,
         enveloped=False,
-    )
-    yield _text_route("/healthz", "The process runs")
-    yield _text_route("/livez", "The process runs")
-    yield _text_route("/readyz", "The node can serve")
-    yield _text_route("/metrics", "Figures for Prometheus")
-    yield Route(
+    ),
+    _text_route("/healthz", "The process runs"),
+    _text_route("/livez", "The process runs"),
+    _text_route("/readyz", "The node can serve"),
+    _text_route("/metrics", "Figures for Prometheus"),
+    Route(
         "GET",
         "/telemetry",
         "telemetry",
@@ -107,8 +109,8 @@ def _node_routes() -> Iterator[Route]:
         "service",
         "What this node is and holds",
         result=dict[str, Any],
-    )
-    yield Route(
+    ),
+    Route(
         "GET",
         "/cluster",
         "cluster_status",
@@ -116,8 +118,8 @@ def _node_routes() -> Iterator[Route]:
         "cluster",
         "The cluster as this node sees it",
         result=dict[str, Any],
-    )
-    yield Route(
+    ),
+    Route(
         "GET",
         "/cluster/verify",
         "cluster_verify",
@@ -125,11 +127,11 @@ def _node_routes() -> Iterator[Route]:
         "cluster",
         "Compare the digests of every column on every node at one log index",
         result=dict[str, Any],
-    )
+    ),
+)
 
-
-def _collection_routes() -> Iterator[Route]:
-    yield Route(
+_COLLECTION_ROUTES = (
+    Route(
         "GET",
         "/collections",
         "list_collections",
@@ -137,8 +139,8 @@ def _collection_routes() -> Iterator[Route]:
         "collections",
         "List collections",
         result=results.CollectionsResult,
-    )
-    yield Route(
+    ),
+    Route(
         "GET",
         _C,
         "get_collection",
@@ -146,8 +148,8 @@ def _collection_routes() -> Iterator[Route]:
         "collections",
         "State and configuration",
         result=results.CollectionInfo,
-    )
-    yield Route(
+    ),
+    Route(
         "PUT",
         _C,
         "create_collection",
@@ -157,8 +159,8 @@ def _collection_routes() -> Iterator[Route]:
         body=collections.CreateCollection,
         result=bool,
         example={"vectors": {"size": 4, "distance": "Cosine"}},
-    )
-    yield Route(
+    ),
+    Route(
         "PATCH",
         _C,
         "update_collection",
@@ -168,8 +170,8 @@ def _collection_routes() -> Iterator[Route]:
         body=collections.UpdateCollection,
         result=bool,
         example={"hnsw_config": {"ef_construct": 200}},
-    )
-    yield Route(
+    ),
+    Route(
         "DELETE",
         _C,
         "delete_collection",
@@ -177,8 +179,8 @@ def _collection_routes() -> Iterator[Route]:
         "collections",
         "Delete a collection",
         result=bool,
-    )
-    yield Route(
+    ),
+    Route(
         "GET",
         _C + "/exists",
         "collection_exists",
@@ -186,8 +188,8 @@ def _collection_routes() -> Iterator[Route]:
         "collections",
         "Whether a collection exists",
         result=results.CollectionExistence,
-    )
-    yield Route(
+    ),
+    Route(
         "PUT",
         _C + "/index",
         "create_index",
@@ -197,8 +199,8 @@ def _collection_routes() -> Iterator[Route]:
         body=collections.CreateFieldIndex,
         result=_UPDATED,
         example={"field_name": "city", "field_schema": "keyword"},
-    )
-    yield Route(
+    ),
+    Route(
         "DELETE",
         _C + "/index/{field}",
         "delete_index",
@@ -206,8 +208,8 @@ def _collection_routes() -> Iterator[Route]:
         "collections",
         "Drop the index of a payload key",
         result=_UPDATED,
-    )
-    yield Route(
+    ),
+    Route(
         "GET",
         "/aliases",
         "list_aliases",
@@ -215,8 +217,8 @@ def _collection_routes() -> Iterator[Route]:
         "aliases",
         "List aliases",
         result=results.Aliases,
-    )
-    yield Route(
+    ),
+    Route(
         "GET",
         _C + "/aliases",
         "collection_aliases",
@@ -224,11 +226,11 @@ def _collection_routes() -> Iterator[Route]:
         "aliases",
         "List the aliases of a collection",
         result=results.Aliases,
-    )
+    ),
+)
 
-
-def _point_routes() -> Iterator[Route]:
-    yield Route(
+_POINT_ROUTES = (
+    Route(
         "PUT",
         _P,
         "upsert_points",
@@ -239,8 +241,8 @@ def _point_routes() -> Iterator[Route]:
         result=_UPDATED,
         example={"points": [_POINT]},
         sliced=True,
-    )
-    yield Route(
+    ),
+    Route(
         "POST",
         _P,
         "retrieve_points",
@@ -250,8 +252,8 @@ def _point_routes() -> Iterator[Route]:
         body=points.RetrievePoints,
         result=list[results.Record],
         example={"ids": [1, 2]},
-    )
-    yield Route(
+    ),
+    Route(
         "GET",
         _P + "/{id}",
         "get_point",
@@ -259,8 +261,8 @@ def _point_routes() -> Iterator[Route]:
         "points",
         "Fetch one point",
         result=results.Record,
-    )
-    yield Route(
+    ),
+    Route(
         "POST",
         _P + "/delete",
         "delete_points",
@@ -270,8 +272,8 @@ def _point_routes() -> Iterator[Route]:
         body=points.DeletePoints,
         result=_UPDATED,
         example={"points": [1, 2]},
-    )
-    yield Route(
+    ),
+    Route(
         "POST",
         _P + "/scroll",
         "scroll_points",
@@ -282,8 +284,8 @@ def _point_routes() -> Iterator[Route]:
         result=results.ScrollResult,
         example={"limit": 10},
         body_required=False,
-    )
-    yield Route(
+    ),
+    Route(
         "POST",
         _P + "/count",
         "count_points",
@@ -294,9 +296,8 @@ def _point_routes() -> Iterator[Route]:
         result=results.CountResult,
         example={"exact": True},
         body_required=False,
-    )
-    payload = {"payload": {"city": "Paris"}, "points": [1]}
-    yield Route(
+    ),
+    Route(
         "POST",
         _P + "/payload",
         "set_payload",
@@ -305,9 +306,9 @@ def _point_routes() -> Iterator[Route]:
         "Merge payload keys",
         body=points.SetPayload,
         result=_UPDATED,
-        example=payload,
-    )
-    yield Route(
+        example=_PAYLOAD,
+    ),
+    Route(
         "PUT",
         _P + "/payload",
         "overwrite_payload",
@@ -316,9 +317,9 @@ def _point_routes() -> Iterator[Route]:
         "Replace payloads",
         body=points.SetPayload,
         result=_UPDATED,
-        example=payload,
-    )
-    yield Route(
+        example=_PAYLOAD,
+    ),
+    Route(
         "POST",
         _P + "/payload/delete",
         "delete_payload",
@@ -328,8 +329,8 @@ def _point_routes() -> Iterator[Route]:
         body=points.DeletePayload,
         result=_UPDATED,
         example={"keys": ["city"], "points": [1]},
-    )
-    yield Route(
+    ),
+    Route(
         "POST",
         _P + "/payload/clear",
         "clear_payload",
@@ -339,11 +340,11 @@ def _point_routes() -> Iterator[Route]:
         body=points.ClearPayload,
         result=_UPDATED,
         example={"points": [1]},
-    )
+    ),
+)
 
-
-def _search_routes() -> Iterator[Route]:
-    yield Route(
+_SEARCH_ROUTES = (
+    Route(
         "POST",
         _P + "/query",
         "query_points",
@@ -354,8 +355,8 @@ def _search_routes() -> Iterator[Route]:
         result=results.QueryResult,
         example=_NEAREST,
         body_required=False,
-    )
-    yield Route(
+    ),
+    Route(
         "POST",
         _P + "/query/batch",
         "query_batch",
@@ -365,9 +366,8 @@ def _search_routes() -> Iterator[Route]:
         body=queries.QueryBatch,
         result=list[results.QueryResult],
         example={"searches": [_NEAREST]},
-    )
-    older = {"vector": [0.2, 0.1, 0.9, 0.7], "limit": 3}
-    yield Route(
+    ),
+    Route(
         "POST",
         _P + "/search",
         "search_points",
@@ -376,9 +376,9 @@ def _search_routes() -> Iterator[Route]:
         "Find the nearest points (older clients)",
         body=queries.SearchRequest,
         result=list[results.ScoredPoint],
-        example=older,
-    )
-    yield Route(
+        example=_OLDER,
+    ),
+    Route(
         "POST",
         _P + "/search/batch",
         "search_batch",
@@ -387,15 +387,15 @@ def _search_routes() -> Iterator[Route]:
         "Several searches (older clients)",
         body=queries.SearchBatch,
         result=list[list[results.ScoredPoint]],
-        example={"searches": [older]},
-    )
-
+        example={"searches": [_OLDER]},
+    ),
+)
 
 ROUTES: tuple[Route, ...] = (
-    *_node_routes(),
-    *_collection_routes(),
-    *_point_routes(),
-    *_search_routes(),
+    *_NODE_ROUTES,
+    *_COLLECTION_ROUTES,
+    *_POINT_ROUTES,
+    *_SEARCH_ROUTES,
 )
 
 BY_OPERATION: dict[str, Route] = {route.operation: route for route in ROUTES}

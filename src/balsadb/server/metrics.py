@@ -4,7 +4,7 @@ Gauges are read from the service when they are asked for; only requests are coun
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -129,7 +129,7 @@ class _Snapshot(Collector):
         )
         yield CounterMetricFamily(
             "balsadb_kernel_compilations",
-            "Kernel specialisations compiled or loaded by this process",
+            "Kernel specialisations compiled by this process",
             value=compilations(),
         )
 
@@ -164,5 +164,5 @@ def _at(status: Mapping[str, Any], path: tuple[str, ...]) -> float | None:
     for key in path:
         if not isinstance(value, Mapping):
             return None
-        value = value.get(key)  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
+        value = cast("Mapping[str, Any]", value).get(key)
     return float(value) if isinstance(value, int | float) else None
