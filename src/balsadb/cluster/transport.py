@@ -8,6 +8,7 @@ time-out above. Runs on the shell's event loop only.
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 
 import httpx2
 
@@ -43,7 +44,7 @@ class Lane:
         self._queue: deque[bytes] = deque()
         self._queued_bytes = 0
         self._wake = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[bool] | None = None
         self._closing = False
         self._blocked_until = 0.0
         self._backoff_s = BACKOFF_FIRST_S
@@ -64,7 +65,8 @@ class Lane:
         self._wake.set()
         if self._task is None:
             self._closing = False
-            self._task = loop.create_task(self._run(on_failure), name=f"lane-{self.url}")
+            self._task = loop.create_task(self._run(), name=f"lane-{self.url}")
+            self._task.add_done_callback(partial(self._ended, on_failure))
         return True
 
     def reset_backoff(self) -> None:
@@ -86,23 +88,27 @@ class Lane:
             if self._task is not None:
                 self._task.cancel()
 
-    async def _run(self, on_failure: Callable[[bool], None]) -> None:
-        refused = False
+    async def _run(self) -> bool:
+        """Stream until the connection ends; whether it was refused."""
         try:
             await self._client.post(self.url, content=self._body())
         except httpx2.ConnectError:
-            refused = True
+            return True
         except httpx2.HTTPError:
-            refused = False
-        finally:
-            self._task = None
-            self.dropped += len(self._queue)
-            self._queue.clear()
-            self._queued_bytes = 0
-            self._blocked_until = asyncio.get_running_loop().time() + self._backoff_s
-            self._backoff_s = min(2 * self._backoff_s, BACKOFF_MAX_S)
-        if not self._closing:
-            on_failure(refused)
+            pass
+        return False
+
+    def _ended(self, on_failure: Callable[[bool], None], task: asyncio.Task[bool]) -> None:
+        # A callback, not a `finally` in `_run`: a task cancelled before its first step runs
+        # nothing, and the lane would wait for it for ever.
+        self._task = None
+        self.dropped += len(self._queue)
+        self._queue.clear()
+        self._queued_bytes = 0
+        self._blocked_until = task.get_loop().time() + self._backoff_s
+        self._backoff_s = min(2 * self._backoff_s, BACKOFF_MAX_S)
+        if not self._closing and not task.cancelled():
+            on_failure(task.result())
 
     async def _body(self) -> AsyncIterator[bytes]:
         while True:

@@ -12,7 +12,7 @@ import uvicorn
 
 from balsadb.cluster.peer_app import PeerApp
 from balsadb.cluster.rpc import Calls
-from balsadb.cluster.transport import Transport
+from balsadb.cluster.transport import Lane, Transport
 from balsadb.cluster.wire import (
     APPEND,
     CONTROL,
@@ -170,6 +170,28 @@ def test_a_peer_whose_process_is_gone_is_reported_down() -> None:
         transport.stream_closed(TWO)
         await until(lambda: down == [TWO])
         await transport.close()
+
+    asyncio.run(run())
+
+
+def test_a_lane_given_up_before_its_first_step_works_again() -> None:
+    """Regression: a lane aborted in the same turn of the loop that opened it stayed "open", took
+    frames and sent none of them for ever."""
+
+    async def run() -> None:
+        frames: list[tuple[str, NodeId, bytes]] = []
+        listening, address = bound()
+        async with httpx2.AsyncClient() as client, serving(app_of(frames), listening):
+            headers = {HEADER_SECRET: "s", HEADER_CLUSTER: "77", HEADER_NODE: "1"}
+            client.headers.update(headers)
+            lane = Lane(CONTROL, f"http://{address}", client)
+            assert lane.send(b"lost", lambda refused: None)
+            lane.abort()
+            await asyncio.sleep(0)
+            lane.reset_backoff()
+            assert lane.send(b"found", lambda refused: None)
+            await until(lambda: [data for _, _, data in frames] == [b"found"])
+            await lane.close()
 
     asyncio.run(run())
 
