@@ -60,7 +60,7 @@ def unreachable(held: Columns) -> NDArray[np.uint32]:
 
 def _used(lists: NDArray[np.uint32]) -> Mask:
     """Which places of some lists hold links."""
-    return np.less(np.arange(lists.shape[1] - 1), lists[:, :1])
+    return np.less(np.arange(int(lists.shape[1]) - 1), lists[:, :1])
 
 
 def _count_violations(held: Columns) -> Iterator[str]:

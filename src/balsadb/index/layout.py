@@ -88,8 +88,9 @@ def open_columns(columns: ColumnSet, prefix: str, options: IndexOptions) -> Colu
             )
         return found
 
+    vectors = column("vectors", "<f4", (options.dim,))
     opened = Columns(
-        vectors=column("vectors", "<f4", (options.dim,)),
+        vectors=vectors,
         links0=column("links0", "<u4", (options.width0,)),
         upper_offset=column("upper_offset", "<u4"),
         upper_links=column("upper_links", "<u4", (options.width_upper,), rows_max // 2 + 64),
@@ -97,7 +98,7 @@ def open_columns(columns: ColumnSet, prefix: str, options: IndexOptions) -> Colu
         state=column("state", "|u1"),
         row_slot=column("row_slot", "<u4"),
         meta=column("meta", "<u8", (), META_ROWS),
-        rows=SlotAllocator(columns, f"{prefix}/rows", rows_max),
+        rows=SlotAllocator(columns, f"{prefix}/rows", vectors.rows_max),
     )
     identity = _identity(options)
     if opened.meta.rows == 0:

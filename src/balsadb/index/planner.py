@@ -173,7 +173,7 @@ def group_links(batch: Batch, chosen: NDArray[np.uint64], counts: NDArray[np.int
     list_row = np.repeat(batch.rows.astype(np.uint64), per_row)
     list_layer = np.arange(len(list_row)) - np.repeat(batch.lists, per_row)
     own_key = list_layer.astype(np.uint64) << np.uint64(32) | list_row
-    valid = np.less(np.arange(chosen.shape[1]), counts.reshape(-1, 1))
+    valid = np.less(np.arange(int(chosen.shape[1])), counts.reshape(-1, 1))
     keys = chosen[valid]
     source = np.repeat(list_row, counts)
     low = np.uint64(0xFFFFFFFF)
@@ -198,7 +198,7 @@ def _assemble(wide: Edit) -> Edit:
     changed = (wide.appended > 0) | wide.masked
     appended = wide.appended[changed]
     rectangle = wide.links[changed]
-    used = np.less(np.arange(rectangle.shape[1]), appended.reshape(-1, 1))
+    used = np.less(np.arange(int(rectangle.shape[1])), appended.reshape(-1, 1))
     return Edit(
         graph_version=wide.graph_version,
         entry=wide.entry,
