@@ -10,6 +10,7 @@ from balsadb.cluster.effects import ApplyEntries, Job, WalWork
 from balsadb.cluster.frames import decode_frame
 from balsadb.cluster.options import DriverOptions
 from balsadb.cluster.performers import JobRunner, perform_wal
+from balsadb.errors import BalsaError
 from balsadb.raft import Message
 from balsadb.storage import WalHeader
 from balsadb.types import DiskId, NodeId
@@ -205,7 +206,7 @@ class SimNode:
     def _finish_job(self, job: Job) -> None:
         try:
             result = self.runner.perform(job)
-        except Exception as error:  # what the shell does: the driver decides what it means
+        except BalsaError as error:  # the driver decides what it means
             result = error
         self.world.trace("job", self.node, type(job).__name__)
         self.driver.job_done(job.job_id, result)

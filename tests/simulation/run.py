@@ -5,7 +5,20 @@ import sys
 import time
 import traceback
 
+from balsadb.errors import BalsaError
 from tests.simulation.world import run_seed
+
+FAILURES = (
+    AssertionError,
+    AttributeError,
+    BalsaError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""A seed that raises one of these has found something; the others go on."""
 
 
 def main() -> int:
@@ -21,9 +34,7 @@ def main() -> int:
     for seed in range(options.start, options.start + options.seeds):
         try:
             world = run_seed(seed)
-        except BaseException as error:
-            if isinstance(error, KeyboardInterrupt):
-                raise
+        except FAILURES as error:
             failed.append(seed)
             sys.stdout.write(f"seed {seed}: {type(error).__name__}: {str(error)[:400]}\n")
             if options.verbose:

@@ -5,8 +5,10 @@ from typing import Any
 from balsadb.cluster.boot import Boot
 from balsadb.cluster.driver import Driver
 from balsadb.cluster.effects import (
+    LANE_DISK,
     AppliedEntries,
     ApplyEntries,
+    CollectJob,
     Committed,
     Effects,
     Failed,
@@ -199,7 +201,10 @@ def test_a_failed_disk_is_fatal_and_another_error_of_a_job_is_not() -> None:
     host.lead()
     results: list[Any] = []
     for error in (NotLeader(0), DiskFailed("no")):
-        job_id = host.driver.start_job(lambda job_id: job_id, results.append)  # type: ignore[arg-type, return-value]
+        job_id = host.driver.start_job(
+            lambda job_id: CollectJob(job_id=job_id, lane=LANE_DISK, keep=1, also=()),
+            results.append,
+        )
         host.driver.job_done(job_id, error)
     host.driver.take()
     assert [type(result) for result in results] == [NotLeader]

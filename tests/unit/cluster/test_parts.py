@@ -11,6 +11,7 @@ from balsadb.cluster.frames import (
     ChunkData,
     ManifestRequest,
     Packet,
+    PacketBody,
     Refused,
     decode_frame,
     encode_packet,
@@ -90,8 +91,8 @@ def message(body: object, term: int = 1) -> Message:
         Refused(DiskId(4), "why"),
     ],
 )
-def test_packets_survive_the_wire(body: object) -> None:
-    packet = Packet(ClusterId(1), GroupId(0), NodeId(1), NodeId(2), DiskId(3), body)  # type: ignore[arg-type]
+def test_packets_survive_the_wire(body: PacketBody) -> None:
+    packet = Packet(ClusterId(1), GroupId(0), NodeId(1), NodeId(2), DiskId(3), body)
     assert decode_frame(encode_packet(packet)) == packet
 
 
