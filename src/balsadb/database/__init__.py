@@ -51,8 +51,8 @@ Costs
 -----
 Apply: about 5 us a point besides copying its bytes. A filter on two keys of 36,000 points: under
 1 ms once the keys' typed values exist, about 4 us a point to build them. A query adds some 30 us to
-the index's search. Memory: 17 bytes of id and 8 to 32 of table, 8 of version, 12 of offsets and 4 for
-each vector name a point, besides its vectors, links and payload.
+the index's search. Memory of a point: 17 bytes of id and 8 to 32 of table, 8 of version, 12 of
+offsets and 4 for each vector name, besides its vectors, links and payload.
 
 What it does not do
 -------------------
