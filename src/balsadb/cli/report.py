@@ -6,12 +6,14 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+MARKS = {True: "[green]ok[/green]", False: "[red]FAILED[/red]", None: ""}
+
 
 class Check(msgspec.Struct, frozen=True):
-    """One statement about the system, whether it held, and what was seen."""
+    """One statement about the system, whether it held (None: only a figure), and what was seen."""
 
     name: str
-    ok: bool
+    ok: bool | None
     seen: str
 
 
@@ -24,11 +26,15 @@ class Report(msgspec.Struct):
     @property
     def ok(self) -> bool:
         """Whether something was checked and all of it held."""
-        return bool(self.checks) and all(check.ok for check in self.checks)
+        return bool(self.checks) and not any(check.ok is False for check in self.checks)
 
     def check(self, name: str, ok: bool, seen: str) -> None:
         """Note that `name` held or not, and what was seen."""
         self.checks.append(Check(name, ok, seen))
+
+    def note(self, name: str, seen: str) -> None:
+        """Note a figure that is shown and does not decide."""
+        self.checks.append(Check(name, None, seen))
 
     def to_json(self) -> str:
         """One JSON object with `ok`, `checks` and `figures`."""
@@ -39,7 +45,6 @@ class Report(msgspec.Struct):
         """Print the summary table."""
         table = Table("", "check", "seen", title="BalsaDB demo")
         for check in self.checks:
-            mark = "[green]ok[/green]" if check.ok else "[red]FAILED[/red]"
-            table.add_row(mark, check.name, check.seen)
+            table.add_row(MARKS[check.ok], check.name, check.seen)
         console.print(table)
         console.print("[green]All held.[/green]" if self.ok else "[red]Not all held.[/red]")

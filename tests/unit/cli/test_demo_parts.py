@@ -27,12 +27,14 @@ def test_a_report_holds_only_if_every_check_held() -> None:
     assert not report.ok
     report.check("one", True, "fine")
     assert report.ok
+    report.note("how fast", "very")
+    assert report.ok
     report.check("two", False, "not fine")
     report.figures["gap_ms"] = 12
     assert not report.ok
     found = msgspec.json.decode(report.to_json())
     assert (found["ok"], found["figures"]) == (False, {"gap_ms": 12})
-    assert [check["name"] for check in found["checks"]] == ["one", "two"]
+    assert [check["name"] for check in found["checks"]] == ["one", "how fast", "two"]
     console = Console(record=True, width=100)
     report.show(console)
     shown = console.export_text()
