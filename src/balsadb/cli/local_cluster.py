@@ -47,6 +47,12 @@ POLL_S = 0.02
 LOG_LINES_SHOWN = 15
 
 
+OWN_SETTINGS = (
+    *("node", "data", "host", "port", "peer_host", "peer_port"),
+    *("members", "cluster_secret"),
+)
+"""Settings that differ between the nodes of a local cluster, or that it chooses for them."""
+
 _children: dict[int, subprocess.Popen[bytes]] = {}
 """Processes that this one started, by number: they outlive the objects here, and only their parent
 can collect what is left of them."""
@@ -148,6 +154,7 @@ class NodeProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
+                env=_environment(),
                 start_new_session=True,
             )
         _children[child.pid] = child
@@ -340,6 +347,13 @@ def exit_code(error: BalsaError) -> int:
     if isinstance(error, InvalidInput):
         return 2
     return 3 if error.retryable else 1
+
+
+def _environment() -> dict[str, str]:
+    """This process's environment without what tells nodes apart: a `BALSADB_PORT` meant for one
+    node must not become the port of all. Other settings (`BALSADB_TICK_MS`) reach every node."""
+    own = {node_settings.BY_FIELD[field].variable for field in OWN_SETTINGS}
+    return {name: value for name, value in os.environ.items() if name not in own}
 
 
 def _plan_file(folder: Path) -> Path:

@@ -132,6 +132,18 @@ def test_a_taken_port_is_named(cluster: LocalCluster) -> None:
             cluster.start()
 
 
+def test_what_tells_nodes_apart_is_not_taken_from_the_environment(
+    cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BALSADB_PORT", "1")
+    monkeypatch.setenv("BALSADB_TICK_MS", "70")
+    cluster.start()
+    cluster.wait_ready(20)
+    environment = Path(f"/proc/{cluster.nodes[0].pid}/environ").read_bytes().split(b"\0")
+    assert b"BALSADB_TICK_MS=70" in environment
+    assert b"BALSADB_PORT=1" not in environment
+
+
 def test_files_with_secrets_are_private(cluster: LocalCluster) -> None:
     cluster.start()
     for file in (cluster.folder / "cluster.json", cluster.nodes[0].config_file):
