@@ -6,6 +6,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from balsadb.cli.local_cluster import ClusterPlan, LocalCluster
 from tests.conformance.local_service import LiveServer, serve, serve_node
 
 
@@ -56,14 +57,38 @@ def server() -> Iterator[LiveServer]:
         yield live
 
 
-@pytest.fixture(scope="module", params=["local", "node"])
+@pytest.fixture(scope="session")
+def three_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
+    """Three node processes."""
+    folder = tmp_path_factory.mktemp("three")
+    cluster = LocalCluster.create_or_open(folder, ClusterPlan.on_free_ports(3))
+    try:
+        cluster.start()
+        cluster.wait_ready()
+        yield cluster
+    finally:
+        cluster.stop()
+
+
+def a_follower(cluster: LocalCluster) -> str:
+    """The address of a node that does not lead."""
+    for node in cluster.nodes:
+        found = httpx2.get(f"{node.url}/cluster").json()["result"]
+        if found["raft_info"]["role"] == "Follower":
+            return node.url
+    raise AssertionError("no follower")
+
+
+@pytest.fixture(scope="module", params=["local", "node", "follower"])
 def every_server(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[LiveServer]:
-    """Each implementation of the service that can run here."""
+    """The database alone, a node in this process, and a follower of three processes."""
     if request.param == "local":
         with serve() as live:
             yield live
+    elif request.param == "follower":
+        yield LiveServer(a_follower(request.getfixturevalue("three_nodes")), None)
     else:
         with serve_node(str(tmp_path_factory.mktemp("node"))) as live:
             yield live

@@ -104,8 +104,8 @@ class LiveServer(NamedTuple):
     service: Any
 
     def state(self) -> object:
-        """A value that changes with anything the database remembers."""
-        return self.service.database.columns.digest()
+        """A value that changes with anything the database remembers, if it is in this process."""
+        return self.service and self.service.database.columns.digest()
 
 
 @contextlib.contextmanager

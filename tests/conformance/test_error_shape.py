@@ -100,6 +100,15 @@ def test_errors_in_msgpack(rest):
     assert msgspec.msgpack.decode(response.content)["status"]["code"] == "not_found"
 
 
+def test_too_many_requests_at_a_time(rest, monkeypatch):
+    monkeypatch.setattr("balsadb.server.admission.REQUESTS_MAX", 0)
+    response = rest.send(*WRITE)
+    check(response, "overloaded", "failed")
+    assert response.headers["retry-after"] == "1"
+    monkeypatch.undo()
+    assert rest.send(*WRITE).status_code == 200
+
+
 def test_a_client_that_leaves_early_does_no_harm(rest):
     async def leave():
         host, port = rest.server.url.removeprefix("http://").split(":")

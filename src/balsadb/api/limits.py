@@ -13,6 +13,12 @@ OFFSET_MAX = 100_000
 BODY_BYTES_MAX = 32 << 20
 """Bytes of a request body; larger ones are refused with 413 before they are read to the end."""
 
+REQUESTS_MAX = 1_024
+"""Requests that one node works on at a time; over it, 429."""
+
+BODIES_BYTES_MAX = 256 << 20
+"""Bytes of all bodies that one node holds at a time; over it, 429 before the body is read."""
+
 BATCH_POINTS_MAX = 10_000
 """Points of one upsert, and ids of one delete or payload operation."""
 

@@ -18,6 +18,7 @@ from balsadb.embedded.operations import About, Operations
 from balsadb.embedded.service import Service
 from balsadb.errors import BalsaError, NotFound
 from balsadb.server import openapi
+from balsadb.server.admission import Admission
 from balsadb.server.endpoint import Endpoint, run_forwarded
 from balsadb.server.gate import CONTEXT, App, Context, Gate, Receive, Scope, Send, send_text
 from balsadb.server.metrics import MEDIA_TYPE, Metrics
@@ -44,6 +45,7 @@ def create_app(service: Service, settings: NodeSettings) -> FastAPI:
     )
     dispatcher = Dispatcher(Operations(service, about))
     metrics = Metrics(about.version)
+    admission = Admission()
     app = FastAPI(
         title="BalsaDB",
         version=about.version,
@@ -54,7 +56,7 @@ def create_app(service: Service, settings: NodeSettings) -> FastAPI:
     app.add_middleware(Gate, api_key=settings.api_key)  # pyright: ignore[reportArgumentType]
     texts = _texts(service, metrics)
     for route in sorted(ROUTES, key=lambda route: _MATCHING_ORDER.index(route.tag)):
-        wire = texts.get(route.operation) or Endpoint(route, dispatcher, metrics)
+        wire = texts.get(route.operation) or Endpoint(route, dispatcher, metrics, admission)
         app.router.routes.append(_wire_route(route, wire))
     app.openapi = lambda: _document(app)
 

@@ -26,6 +26,7 @@ from balsadb.embedded.dispatcher import (
     refuse,
 )
 from balsadb.errors import BalsaError, NotLeader
+from balsadb.server.admission import Admission, announced_bytes
 from balsadb.server.gate import CONTEXT, FORWARDED, App, Context, Message, Receive, Scope, Send
 from balsadb.server.metrics import Metrics
 
@@ -47,8 +48,11 @@ _log = logging.getLogger("balsadb.server")
 class Endpoint:
     """One route of one node."""
 
-    def __init__(self, route: Route, dispatcher: Dispatcher, metrics: Metrics) -> None:
+    def __init__(
+        self, route: Route, dispatcher: Dispatcher, metrics: Metrics, admission: Admission
+    ) -> None:
         self._route = route
+        self._admission = admission
         self._dispatcher = dispatcher
         self._service = dispatcher.operations.service
         self._metrics = metrics
@@ -58,7 +62,7 @@ class Endpoint:
         started = time.perf_counter()
         context: Context = scope[CONTEXT]
         try:
-            reply = await self._reply(scope, context, receive)
+            reply = await self._admitted(scope, context, receive)
         except BalsaError as error:
             reply = refuse(
                 error, context.headers, context.request_id, time.perf_counter() - started
@@ -75,6 +79,17 @@ class Endpoint:
             reply = failed(found, context.headers)
         await send_reply(send, reply)
         self._metrics.observe(self._route, reply.status, time.perf_counter() - started)
+
+    async def _admitted(self, scope: Scope, context: Context, receive: Receive) -> Reply:
+        headers = context.headers
+        body_bytes = announced_bytes(
+            headers.get("content-length"), headers.get("transfer-encoding")
+        )
+        self._admission.enter(body_bytes)
+        try:
+            return await self._reply(scope, context, receive)
+        finally:
+            self._admission.leave(body_bytes)
 
     async def _reply(self, scope: Scope, context: Context, receive: Receive) -> Reply:
         route = self._route

@@ -6,9 +6,10 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.requests import ClientDisconnect
 
-from balsadb.api.limits import BODY_BYTES_MAX
+from balsadb.api.limits import BODIES_BYTES_MAX, BODY_BYTES_MAX, REQUESTS_MAX
 from balsadb.api.routes import BY_OPERATION
-from balsadb.errors import BodyTooLarge
+from balsadb.errors import BodyTooLarge, Overloaded
+from balsadb.server.admission import Admission, announced_bytes
 from balsadb.server.endpoint import read_body
 from balsadb.server.metrics import Metrics
 from tests.conformance.local_service import LocalService
@@ -60,6 +61,35 @@ def test_a_client_that_left(before):
     receive, _ = receiving(*before, {"type": "http.disconnect"})
     with pytest.raises(ClientDisconnect):
         asyncio.run(read_body(receive, {}))
+
+
+def test_admission_is_bounded_in_requests_and_bytes():
+    admission = Admission()
+    for _ in range(REQUESTS_MAX):
+        admission.enter(0)
+    with pytest.raises(Overloaded) as caught:
+        admission.enter(0)
+    assert caught.value.retry_after_s >= 1
+    admission.leave(0)
+    admission.enter(0)
+
+    admission = Admission()
+    whole = BODIES_BYTES_MAX // BODY_BYTES_MAX
+    for _ in range(whole):
+        admission.enter(BODY_BYTES_MAX)
+    with pytest.raises(Overloaded, match="bodies"):
+        admission.enter(1)
+    assert (admission.requests, admission.body_bytes) == (whole, whole * BODY_BYTES_MAX)
+    for _ in range(whole):
+        admission.leave(BODY_BYTES_MAX)
+    assert (admission.requests, admission.body_bytes) == (0, 0)
+
+
+def test_what_a_body_may_come_to():
+    assert announced_bytes("12", None) == 12
+    assert announced_bytes(str(1 << 40), None) == BODY_BYTES_MAX
+    assert announced_bytes(None, "chunked") == BODY_BYTES_MAX
+    assert announced_bytes(None, None) == 0
 
 
 def test_metrics_are_well_formed_and_count_requests():
