@@ -72,7 +72,7 @@ class QueryRequest(msgspec.Struct):
 
 
 class QueryBatch(msgspec.Struct):
-    """Several searches, answered in their order and at one applied index."""
+    """Several searches, answered in their order, all after the same read barrier."""
 
     searches: list[QueryRequest]
 

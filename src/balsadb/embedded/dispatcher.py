@@ -18,7 +18,7 @@ from balsadb.api.options import SEQUENCE_HEADER, SESSION_HEADER, parse_options
 from balsadb.api.routes import Route, match
 from balsadb.api.slices import cut_upsert
 from balsadb.embedded.operations import Call, Operations
-from balsadb.errors import BalsaError, BodyTooLarge, MalformedBody
+from balsadb.errors import BalsaError, BodyTooLarge, MalformedBody, NotFound
 
 CODE_HEADER = "balsa-code"
 """In an answer that is an error: its code, so that a proxy need not read the body."""
@@ -66,7 +66,9 @@ class Dispatcher:
         started = time.perf_counter()
         options = parse_options(query, headers.get(SESSION_HEADER), headers.get(SEQUENCE_HEADER))
         decoded = decode_body(route, headers, body)
-        operation = getattr(self.operations, route.operation)
+        operation = getattr(self.operations, route.operation, None)
+        if operation is None:
+            raise NotFound(f"{route.path} is answered by a server only")
         result = await operation(Call(values, options, decoded))
         format_ = answer_format(headers.get("accept"))
         answer = result

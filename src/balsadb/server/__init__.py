@@ -25,8 +25,8 @@ Invariants
       the dialect has it).
     * No redirects: the dialect's clients do not follow them.
 
-Costs: gate, routing, decoding and encoding of a search take about 150 us of one core; Uvicorn with
-httptools about as much again.
+Costs: gate, routing, decoding and encoding of a search take about 60 us of one core, Uvicorn with
+httptools and the loopback 90 more (128 dimensions, 10 results, keep-alive).
 
 What it does not do: TLS (a proxy or the security issue), rate limits a client.
 """

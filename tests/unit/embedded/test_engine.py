@@ -66,6 +66,7 @@ def test_many_threads_and_loops(memory):
 def test_errors_are_answers(memory):
     assert ask(memory, "GET", "/nowhere")[1]["status"]["code"] == "not_found"
     assert ask(memory, "POST", "/collections/films")[0] == 405
+    assert ask(memory, "GET", "/healthz")[0] == 404
     assert ask(memory, "PUT", P, b"{")[1]["status"]["code"] == "malformed_body"
     assert ask(memory, "PUT", P)[1]["status"]["field"] == "body"
     status, answer = ask(memory, "PUT", P, bytes(BODY_BYTES_MAX + 1))
