@@ -9,6 +9,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 PYTEST_ARGS ?=
 SIM_SEEDS ?= 2000
+SIM_START ?= 1000
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -42,13 +43,14 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 
 sim: $(STAMP)
-	SIM_SEEDS=$(SIM_SEEDS) $(BIN)/python -m pytest -m sim --timeout 0 $(PYTEST_ARGS)
+	$(BIN)/python -m tests.simulation.run --start $(SIM_START) --seeds $(SIM_SEEDS)
 
 chaos: $(STAMP)
 	$(BIN)/python -m pytest -m "chaos or slow" --timeout 1200 $(PYTEST_ARGS)
 
 bench: $(STAMP)
-	@for file in bench/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+	@status=0; for file in bench/*.py; do \
+		echo "== $$file"; $(BIN)/python $$file || status=1; done; exit $$status
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .import_linter_cache dist
