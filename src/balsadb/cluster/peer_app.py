@@ -15,6 +15,7 @@ from balsadb.cluster.wire import (
     FRAME_BYTES_MAX,
     HEADER_CLUSTER,
     HEADER_NODE,
+    HEADER_PROCESS,
     HEADER_SECRET,
     FrameReader,
 )
@@ -38,8 +39,8 @@ class Refusal(msgspec.Struct, frozen=True):
 class PeerApp:
     """The ASGI application of the peer port.
 
-    `on_frame(lane, source, payload)` is called for each frame in order; `on_open(source)` and
-    `on_close(source)` when a stream of that node starts and ends.
+    `on_frame(lane, source, payload)` is called for each frame in order; `on_open(source,
+    process)` and `on_close(source)` when a stream of that node starts and ends.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class PeerApp:
         self._secret = secret.encode()
         self._members = members
         self._on_frame = on_frame
-        self.on_open: Callable[[NodeId], None] = lambda source: None
+        self.on_open: Callable[[NodeId, str], None] = lambda source, process: None
         self.on_close: Callable[[NodeId], None] = lambda source: None
         self.refused_count = 0
 
@@ -65,7 +66,7 @@ class PeerApp:
             return
         lane = str(scope["path"]).removeprefix("/lane/")
         source = NodeId(int(headers[HEADER_NODE]))
-        self.on_open(source)
+        self.on_open(source, headers.get(HEADER_PROCESS, b"").decode("latin-1"))
         try:
             await self._read(lane, source, receive)
         except LimitExceeded as error:

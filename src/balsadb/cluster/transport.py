@@ -6,6 +6,7 @@ time-out above. Runs on the shell's event loop only.
 """
 
 import asyncio
+import secrets
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from functools import partial
@@ -17,6 +18,7 @@ from balsadb.cluster.wire import (
     FRAME_BYTES_MAX,
     HEADER_CLUSTER,
     HEADER_NODE,
+    HEADER_PROCESS,
     HEADER_SECRET,
     LANES,
     frame,
@@ -30,6 +32,9 @@ WRITE_BYTES = 256 << 10
 BACKOFF_FIRST_S = 0.05
 BACKOFF_MAX_S = 0.5
 CONNECT_TIMEOUT_S = 2.0
+PROBE_PAUSES_S = (0.0, 0.02, 0.1, 0.3)
+"""When a stream from a peer ends, its port is tried at these intervals: a process that is being
+killed may lose its connections a moment before its listening socket."""
 WRITE_TIMEOUT_S = 10.0
 
 
@@ -148,6 +153,7 @@ class Transport:
         headers = {
             HEADER_CLUSTER: str(cluster),
             HEADER_NODE: str(node),
+            HEADER_PROCESS: secrets.token_hex(8),
             HEADER_SECRET: secret,
             "content-type": "application/octet-stream",
         }
@@ -170,6 +176,7 @@ class Transport:
             for name in LANES
         }
         self._probes: dict[NodeId, asyncio.Task[None]] = {}
+        self._processes: dict[NodeId, str] = {}
 
     @property
     def dropped(self) -> int:
@@ -183,8 +190,15 @@ class Transport:
             return False
         return found.send(payload, lambda refused: self._failed(target, refused))
 
-    def heard(self, source: NodeId) -> None:
-        """A stream from `source` opened: its process lives, so try our lanes to it at once."""
+    def heard(self, source: NodeId, process: str) -> None:
+        """A stream from `source` opened: its process lives, so try our lanes to it at once.
+
+        If it is another process than before, the one that our open lanes lead to is gone: a lane
+        that was idle would lose its next frame before it noticed.
+        """
+        if self._processes.get(source, process) != process:
+            self._give_up(source)
+        self._processes[source] = process
         for name in LANES:
             lane = self._lanes.get((source, name))
             if lane is not None:
@@ -210,16 +224,23 @@ class Transport:
         else:
             self.stream_closed(peer)
 
+    def _give_up(self, peer: NodeId) -> None:
+        for name in LANES:
+            lane = self._lanes.get((peer, name))
+            if lane is not None:
+                lane.abort()
+        self._on_down(peer)
+
     async def _probe(self, peer: NodeId) -> None:
         host, _, port = self._addresses[peer].rpartition(":")
         try:
-            async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                _, writer = await asyncio.open_connection(host, int(port))
-            writer.close()
+            for pause_s in PROBE_PAUSES_S:
+                await asyncio.sleep(pause_s)
+                async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                    _, writer = await asyncio.open_connection(host, int(port))
+                writer.close()
         except ConnectionRefusedError:
-            for name in LANES:
-                self._lanes[peer, name].abort()
-            self._on_down(peer)
+            self._give_up(peer)
         except OSError:
             # Unreachable or silent (TimeoutError is an OSError): only the election timer can tell.
             self._lanes[peer, CONTROL].reset_backoff()

@@ -31,9 +31,10 @@ CLUSTER = ClusterId(77)
 ONE, TWO = NodeId(1), NodeId(2)
 
 
-def bound() -> tuple[socket.socket, str]:
+def bound(port: int = 0) -> tuple[socket.socket, str]:
     listening = socket.socket()
-    listening.bind(("127.0.0.1", 0))
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listening.bind(("127.0.0.1", port))
     return listening, f"127.0.0.1:{listening.getsockname()[1]}"
 
 
@@ -187,11 +188,38 @@ def test_a_lane_given_up_before_its_first_step_works_again() -> None:
             lane = Lane(CONTROL, f"http://{address}", client)
             assert lane.send(b"lost", lambda refused: None)
             lane.abort()
-            await asyncio.sleep(0)
+            for _ in range(3):
+                await asyncio.sleep(0)
             lane.reset_backoff()
             assert lane.send(b"found", lambda refused: None)
             await until(lambda: [data for _, _, data in frames] == [b"found"])
             await lane.close()
+
+    asyncio.run(run())
+
+
+def test_an_idle_lane_to_a_process_that_was_replaced_is_opened_anew() -> None:
+    """Regression: after a quick restart of the peer, the first frame on an idle lane was written
+    into the dead connection and lost."""
+
+    async def run() -> None:
+        frames: list[tuple[str, NodeId, bytes]] = []
+        down: list[NodeId] = []
+        listening, address = bound()
+        async with serving(app_of(frames), listening):
+            transport = transport_to(address, down)
+            transport.heard(TWO, "first")
+            assert transport.send(CONTROL, TWO, b"to the first")
+            await until(lambda: len(frames) == 1)
+        again, _ = bound(int(address.rpartition(":")[2]))
+        async with serving(app_of(frames), again):
+            transport.heard(TWO, "second")
+            assert down == [TWO]
+            await asyncio.sleep(0.01)
+            assert transport.send(CONTROL, TWO, b"to the second")
+            await until(lambda: len(frames) == 2)
+            await transport.close()
+        assert frames[1][2] == b"to the second"
 
     asyncio.run(run())
 
