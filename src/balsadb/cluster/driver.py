@@ -92,6 +92,7 @@ class Driver:
         self._answers: list[tuple[int, Answer]] = []
         self._deadlines = Deadlines()
         self._campaign_tick = 0
+        self._transfer_until = 0
         self._sync_seen_tick = 0
         self._jobs: dict[int, Callable[[Any], None]] = {}
         self._job_number = 0
@@ -131,9 +132,9 @@ class Driver:
             self._sync_seen_tick = now
         if self._role == "leader":
             self.leading.tick(self.admission)
-            if now - self._sync_seen_tick >= self.options.disk_stall_ticks:
+            stalled = now - self._sync_seen_tick >= self.options.disk_stall_ticks
+            if (stalled or now <= self._transfer_until) and self._try_transfer():
                 self._sync_seen_tick = now
-                self.transfer()
 
     def receive(self, frame: PeerFrame) -> None:
         """A frame of a peer (`frames.decode_frame`). What is not meant for us is dropped."""
@@ -186,9 +187,17 @@ class Driver:
             self.reads.cancel(token)
 
     def transfer(self) -> bool:
-        """Hand leadership to the most up-to-date active follower, if we lead and there is one."""
+        """Hand leadership to the most up-to-date active follower, if we lead and there is one.
+
+        Right after each check of the quorum nobody counts as active yet: then False, and ticks try
+        again for one election timeout.
+        """
         if self._role != "leader":
             return False
+        self._transfer_until = self._deadlines.now + self.options.election_ticks
+        return self._try_transfer()
+
+    def _try_transfer(self) -> bool:
         peers = self.raft.status().peers
         able = [
             (peer.match, -node)
@@ -197,6 +206,7 @@ class Driver:
         ]
         if not able:
             return False
+        self._transfer_until = 0
         self.raft.transfer(NodeId(-max(able)[1]))
         return True
 

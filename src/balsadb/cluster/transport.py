@@ -110,9 +110,11 @@ class Lane:
         self.dropped += len(self._queue)
         self._queue.clear()
         self._queued_bytes = 0
+        if task.cancelled():
+            return
         self._blocked_until = task.get_loop().time() + self._backoff_s
         self._backoff_s = min(2 * self._backoff_s, BACKOFF_MAX_S)
-        if not self._closing and not task.cancelled():
+        if not self._closing:
             on_failure(task.result())
 
     async def _body(self) -> AsyncIterator[bytes]:
