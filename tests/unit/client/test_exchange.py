@@ -1,6 +1,8 @@
 """Tries, deadlines, sessions and errors, over a transport that follows a script."""
 
 import asyncio
+import subprocess
+import sys
 from typing import Any
 
 import msgspec
@@ -223,6 +225,16 @@ def test_the_async_client_tries_and_remembers_alike() -> None:
         assert sessions[0] == sessions[1] != sessions[3] == sessions[4]
 
     asyncio.run(run())
+
+
+def test_the_client_loads_neither_numpy_nor_a_web_framework() -> None:
+    program = (
+        "import sys, balsadb; balsadb.Client('http://127.0.0.1:1').close(); "
+        "print([m for m in ('numpy', 'numba', 'fastapi', 'pydantic') if m in sys.modules])"
+    )
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_upload_reports_progress() -> None:
