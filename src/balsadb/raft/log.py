@@ -106,15 +106,15 @@ class Log:
     def slice(self, first: LogIndex, stop: LogIndex, bytes_max: int) -> list[Entry]:
         """Entries [first, stop), as many as fit in `bytes_max` but at least one."""
         assert self.anchor_index < first, "compacted away"
-        offset = first - self.anchor_index - 1
-        entries = self._entries[offset : stop - self.anchor_index - 1]
+        start = end = first - self.anchor_index - 1
+        limit = stop - self.anchor_index - 1
         total = 0
-        for count, entry in enumerate(entries):
-            total += len(entry.data) + ENTRY_OVERHEAD_BYTES
-            if total > bytes_max and count:
-                del entries[count:]
+        while end < limit:
+            total += len(self._entries[end].data) + ENTRY_OVERHEAD_BYTES
+            if total > bytes_max and end > start:
                 break
-        return entries
+            end += 1
+        return self._entries[start:end]
 
     # ------------------------------------------------------------------------------ growth
 
