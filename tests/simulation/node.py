@@ -55,6 +55,7 @@ class SimNode:
         self.life = 0
         self.paused_until = 0
         self.slow_disk = 1
+        self.slow_apply = 1
         self.driver: Driver
         self.boot: Boot
         self.fatal: BaseException | None = None
@@ -180,6 +181,8 @@ class SimNode:
         delay = self.world.delay_of(lane)
         if lane in {"wal", "disk"}:
             delay *= self.slow_disk
+        elif lane == "apply":
+            delay *= self.slow_apply
         self._later(delay, self._finish, lane, executor)
 
     def _finish(self, lane: str, executor: Executor) -> None:

@@ -188,3 +188,26 @@ def test_a_clean_transfer_needs_no_timeout() -> None:
             world, lambda world=world: any(is_leader(world.nodes[n]) for n in (2, 3)), 2_000_000
         )
         assert world.now - began < 300_000, moment
+
+
+def test_a_follower_that_applies_slowly_holds_a_bounded_log_and_catches_up() -> None:
+    world = led_world(
+        checkpoint_log_bytes=2000,
+        log_tail_bytes=0,
+        log_bytes_max=1 << 20,
+        log_memory_bytes_max=8000,
+        message_bytes_max=500,
+        committed_bytes_max=500,
+    )
+    slow = world.nodes[3]
+    slow.slow_apply = 300
+    caller = Caller(world)
+    longest = 0
+    for _ in range(150):
+        caller.write(1, 100)
+        world.run(10_000)
+        longest = max(longest, slow.driver.raft.status().log_bytes)
+    assert 8000 < longest < 8000 + 8 * 500 + 4000, "what was under way may still arrive"
+    slow.slow_apply = 1
+    assert world.run(20_000_000, world.converged)
+    assert len(caller.answers) == 150

@@ -50,6 +50,7 @@ class Knobs:
             "checkpoint_log_bytes": checkpoint,
             "log_tail_bytes": rng.choice((0, checkpoint // 4, checkpoint // 2)),
             "log_bytes_max": checkpoint * rng.choice((1, 2, 50)),
+            "log_memory_bytes_max": checkpoint * 60,
             "message_bytes_max": rng.choice((1, 200, 1 << 20)),
             "inflight_max": rng.choice((1, 2, 8)),
             "committed_bytes_max": rng.choice((100, 2000, 1 << 20)),

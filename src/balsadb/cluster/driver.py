@@ -93,6 +93,7 @@ class Driver:
         self._deadlines = Deadlines()
         self._campaign_tick = 0
         self._transfer_until = 0
+        self._log_full = False
         self._sync_seen_tick = 0
         self._jobs: dict[int, Callable[[Any], None]] = {}
         self._job_number = 0
@@ -130,6 +131,7 @@ class Driver:
                 self.raft.campaign()
         if self.writer.outstanding is None:
             self._sync_seen_tick = now
+        self._log_full = self.raft.status().log_bytes > self.options.log_memory_bytes_max
         if self._role == "leader":
             self.leading.tick(self.admission)
             stalled = now - self._sync_seen_tick >= self.options.disk_stall_ticks
@@ -145,6 +147,8 @@ class Driver:
             return
         elif isinstance(frame, Packet):
             self._receive_packet(frame.source, frame.body)
+        elif self._log_full and isinstance(frame.body, AppendRequest) and frame.body.entries:
+            return  # as if it were lost: the leader sends it again
         elif frame.source == self._gone and self._deadlines.now <= self._campaign_tick:
             return  # the last words of a process that is gone
         else:
@@ -168,6 +172,8 @@ class Driver:
         try:
             if len(self.proposals) >= self.options.proposals_max:
                 raise Overloaded("too many proposals wait on the leader")
+            if self._log_full:
+                raise Overloaded("the leader applies its log too slowly, or cannot compact it")
             positions = self.raft.propose(data, kind)
         except BalsaError as error:
             self._answers.append((token, Failed(error)))

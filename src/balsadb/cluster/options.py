@@ -44,6 +44,9 @@ class DriverOptions:
     checkpoint_log_bytes: int = 64 << 20
     log_tail_bytes: int = 16 << 20
     log_bytes_max: int = 512 << 20
+    log_memory_bytes_max: int = 1 << 30
+    """The log in memory above which a node that applies too slowly takes no more: a follower drops
+    appends with entries (the leader sends them again), a leader refuses proposals."""
     checkpoints_kept: int = 2
 
     # Snapshot transfer.
