@@ -130,7 +130,6 @@ class SnapshotFetcher:
         staging = transfer.staging
         transfer.putting.add(body.digest)
         transfer.progress_tick = self._now
-        transfer.attempts = 0
         self._port.start_job(
             lambda job_id: StagePutJob(
                 job_id=job_id,
@@ -241,6 +240,8 @@ class SnapshotFetcher:
             if not self._count_attempt(transfer):
                 return
             transfer.wanted.append(digest)
+        else:
+            transfer.attempts = 0
         self._ask_chunks(transfer)
 
     def _finished(self, transfer: Transfer, result: Any) -> None:
