@@ -249,6 +249,8 @@ class Simulation:
 
     def _end_of_faults(self) -> None:
         self._faulty = False
+        # An election needs a round trip and two fsyncs well within the shortest timeout.
+        self._delay, self._fsync = min(self._delay, 5), min(self._fsync, 5)
         self.network.heal()
         for node in self.network.hosts:
             self._restart(node)
