@@ -18,8 +18,8 @@ REGRESSIONS = {
     33: "the same, with the manifest already staged",
     91: "the same, with several chunks asked for",
 }
-"""Seeds that found something once, by what they found. A seed's story changes with the code, so what
-each one found is also told by hand (here: `tests/unit/cluster/test_snapshots.py`)."""
+"""Seeds that found something once, by what they found. A seed's story changes with the code, so
+what each one found is also told by hand (here: `tests/unit/cluster/test_snapshots.py`)."""
 
 
 @pytest.mark.sim
