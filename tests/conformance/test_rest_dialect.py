@@ -359,6 +359,8 @@ def test_sessions_apply_at_most_once(rest, films):
 
 
 def test_metrics(rest, films):
+    # Metrics are this node's own state: a linearizable read first brings a follower up to date.
+    rest.send("POST", f"{films}/points/count", {})
     text = rest.send("GET", "/metrics").text
     for name in (
         'app_info{name="balsadb"',

@@ -79,11 +79,16 @@ class ClusterService:
         self._pool = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="read")
         self._barrier: asyncio.Future[LogIndex] | None = None
         self._stopping = False
+        self._distances_at_ready: int | None = None
         self.on_forwarded: Callable[[RawRequest], Awaitable[RawResponse]] | None = None
 
     def bind(self, shell: Shell, applier: Applier, digests: ReplicaDigests) -> None:
         """Give it the node's parts."""
         self._shell, self._applier, self._digests = shell, applier, digests
+        shell.on_ready = self._became_ready
+
+    def _became_ready(self) -> None:
+        self._distances_at_ready = self.database.distances_total
 
     def attach(self, loop: asyncio.AbstractEventLoop) -> None:
         """The loop whose coroutines will call this service."""
@@ -278,6 +283,7 @@ class ClusterService:
         status["points"] = database.points_count
         status["linked"] = database.linked_rows
         status["tail"] = database.tail_rows
+        status["distances_at_ready"] = self._distances_at_ready
         status["addresses"] = {str(node): address for node, address in self._peers.items()}
         return status
 

@@ -81,6 +81,9 @@ class Shell:
         self._calls: Calls | None = None
         self._peer_server: uvicorn.Server | None = None
         self.malformed_frames = 0
+        self.on_ready: Callable[[], None] = lambda: None
+        """Called once, on the loop, when the node became ready and before it acts on that."""
+        self._was_ready = False
 
     # --- life ---
 
@@ -230,6 +233,9 @@ class Shell:
 
     def _perform(self) -> None:
         while effects := self.driver.take():
+            if not self._was_ready and self.driver.is_ready:
+                self._was_ready = True
+                self.on_ready()
             for send in effects.sends:
                 self._send(send.lane, send.target, send.data)
             for work in effects.wal:

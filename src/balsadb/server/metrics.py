@@ -34,6 +34,11 @@ _GAUGES = (
     ("balsadb_checkpoint_index", "Log index of the newest checkpoint", ("checkpoint", "index")),
     ("balsadb_points", "Points of all collections", ("points",)),
     ("balsadb_linked_vectors", "Vectors in the graphs", ("linked",)),
+    (
+        "balsadb_distances_at_ready",
+        "Distances computed between the start of the process and its being ready",
+        ("distances_at_ready",),
+    ),
     ("balsadb_tail_vectors", "Vectors not linked yet, which are scanned", ("tail",)),
     (
         "balsadb_lock_hold_longest_milliseconds",

@@ -74,6 +74,9 @@ def run(settings: NodeSettings) -> int:
         level=logging.INFO,
         format=f"%(asctime)s node{settings.node} %(levelname)s %(name)s: %(message)s",
     )
+    # One line for each request between nodes would drown everything else.
+    for name in ("httpx2", "httpcore2"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     try:
         settings.check()
