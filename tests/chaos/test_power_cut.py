@@ -20,7 +20,6 @@ COLLECTION = "films"
 BATCH = 256
 READY_S = 15.0
 """Three times what an idle machine with two cores needs at most."""
-DISTANCES = re.compile(r"^(balsadb_\w*distances\w*)(?:\{[^}]*\})? (\S+)$", re.MULTILINE)
 
 
 @pytest.mark.parametrize("killed_after", [5_000, 20_000])
@@ -62,8 +61,11 @@ def test_kill_all_during_a_load(tmp_path: Path, killed_after: int) -> None:
         ready_s = time.monotonic() - began
         print(f"ready after {ready_s:.2f} s with {len(acknowledged)} points, {linked} linked")
         assert ready_s < READY_S
-        # The graph is there as it was; only the new leader computes, for rows not linked yet.
-        computed = [distances(node.host, node.port) for node in cluster.nodes]
+        # The graph is there as it was: nothing was computed before ready. After that only the
+        # new leader computes, for rows not linked yet.
+        for node in cluster.nodes:
+            assert metric(node.host, node.port, "balsadb_distances_at_ready") == 0
+        computed = [metric(n.host, n.port, "balsadb_distances_total") for n in cluster.nodes]
         assert sorted(computed)[:2] == [0, 0]
         assert max(figures(node)["linked"] for node in cluster.nodes) >= linked
         with Client(cluster.nodes[0].url) as client:
@@ -78,14 +80,12 @@ def test_kill_all_during_a_load(tmp_path: Path, killed_after: int) -> None:
             assert client.verify()["equal"]
 
 
-def distances(host: str, port: int) -> float:
-    """The counter of computed distances in the node's metrics."""
+def metric(host: str, port: int, name: str) -> float:
+    """A figure of the node's metrics."""
     connection = http.client.HTTPConnection(host, port, timeout=5)
     connection.request("GET", "/metrics")
     text = connection.getresponse().read().decode()
     connection.close()
-    counters = {
-        name: float(value) for name, value in DISTANCES.findall(text) if "created" not in name
-    }
-    assert len(counters) == 1, counters
-    return sum(counters.values())
+    found = re.search(rf"^{name} (\S+)$", text, re.MULTILINE)
+    assert found is not None, name
+    return float(found[1])

@@ -13,6 +13,7 @@ import time
 
 from balsadb.cluster.boot import Boot
 from balsadb.cluster.driver import Driver
+from balsadb.cluster.executors import Parts
 from balsadb.cluster.options import DriverOptions
 from balsadb.cluster.performers import JobRunner
 from balsadb.cluster.replicas import ObservedDatabase, ReplicaDigests
@@ -92,9 +93,7 @@ class Node:
         service = ClusterService(settings, peers, pulse)
         body = Body(
             driver=Driver(options, boot),
-            wal=boot.wal,
-            applier=boot.applier,
-            jobs=JobRunner(boot.store, boot.applier),
+            parts=Parts(boot.wal, boot.applier, JobRunner(boot.store, boot.applier)),
             cluster=cluster,
             peers=peers,
             peer_socket=_peer_socket(settings) if peers else None,

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 import msgspec
+import uvicorn
 
 from balsadb.cluster.wire import (
     FRAME_BYTES_MAX,
@@ -104,6 +105,20 @@ class PeerApp:
                 404, "path", "must be POST /lane/ and one of " + ", ".join(FRAME_BYTES_MAX)
             )
         return None
+
+
+def peer_server(app: PeerApp) -> uvicorn.Server:
+    """The server of the peer port; `serve` it on sockets that are bound already."""
+    return uvicorn.Server(
+        uvicorn.Config(
+            app,
+            http="httptools",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=1,
+        )
+    )
 
 
 async def _answer(send: Send, refusal: Refusal | None) -> None:

@@ -23,17 +23,16 @@ import uvicorn
 import uvloop
 
 from balsadb.cluster.driver import Driver
-from balsadb.cluster.effects import JOB_LANES, Answer, ApplyWork, Failed, Job, WalWork
+from balsadb.cluster.effects import Answer, Failed
+from balsadb.cluster.executors import Executors, Parts
 from balsadb.cluster.frames import decode_frame
-from balsadb.cluster.peer_app import PeerApp
-from balsadb.cluster.performers import Applier, JobRunner, perform_wal
+from balsadb.cluster.peer_app import PeerApp, peer_server
 from balsadb.cluster.rpc import Calls, Handler
 from balsadb.cluster.settings import NodeSettings
 from balsadb.cluster.transport import Transport
 from balsadb.cluster.wire import FORWARD
-from balsadb.cluster.workers import Fatal, Worker
-from balsadb.errors import BalsaError, NotReady
-from balsadb.storage import Wal
+from balsadb.cluster.workers import Fatal
+from balsadb.errors import NotReady
 from balsadb.types import ClusterId, NodeId
 
 TRANSFER_WAIT_S = 1.0
@@ -46,9 +45,7 @@ class Body:
     """What the shell drives: the parts of one node, recovered and ready to run."""
 
     driver: Driver
-    wal: Wal
-    applier: Applier
-    jobs: JobRunner
+    parts: Parts
     cluster: ClusterId
     peers: dict[NodeId, str]
     """Node id -> peer address, without this node."""
@@ -72,10 +69,8 @@ class Shell:
         self._running = threading.Event()
         self._stopping = False
         self._thread = threading.Thread(target=self._main, name="raft", daemon=True)
-        self._wal_worker = Worker("wal", fatal)
-        self._apply_worker = Worker("apply", fatal)
-        self._job_workers = {lane: Worker(f"job-{lane}", fatal) for lane in JOB_LANES}
         self._loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+        self._executors = Executors(body.parts, self.driver, self._report, fatal)
         self._stop_event = asyncio.Event()
         self._transport: Transport | None = None
         self._calls: Calls | None = None
@@ -89,8 +84,7 @@ class Shell:
 
     def start(self) -> None:
         """Start all threads; returns when the loop runs (not when the node is ready)."""
-        for worker in self._workers():
-            worker.start()
+        self._executors.start()
         self._thread.start()
         self._running.wait()
 
@@ -105,8 +99,7 @@ class Shell:
         """Stop all threads after what was queued is done; open tokens fail as not ready."""
         self._loop.call_soon_threadsafe(self._stop_event.set)
         self._thread.join(timeout=15.0)
-        for worker in self._workers():
-            worker.stop()
+        self._executors.stop()
 
     # --- events from other threads ---
 
@@ -137,9 +130,6 @@ class Shell:
         return asyncio.run_coroutine_threadsafe(self._status(), self._loop)
 
     # --- the loop ---
-
-    def _workers(self) -> list[Worker]:
-        return [self._wal_worker, self._apply_worker, *self._job_workers.values()]
 
     def _ticks(self, timeout_s: float) -> int:
         return max(1, round(timeout_s * 1000 / self._settings.tick_ms))
@@ -186,15 +176,7 @@ class Shell:
         assert self._transport is not None
         app.on_open = self._transport.heard
         app.on_close = self._transport.stream_closed
-        config = uvicorn.Config(
-            app,
-            http="httptools",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            timeout_graceful_shutdown=1,
-        )
-        self._peer_server = uvicorn.Server(config)
+        self._peer_server = peer_server(app)
         await self._peer_server.serve(sockets=[listening])
 
     async def _ticks_forever(self) -> None:
@@ -232,18 +214,16 @@ class Shell:
             self._fatal(error)
 
     def _perform(self) -> None:
-        while effects := self.driver.take():
+        while True:
+            effects = self.driver.take()
             if not self._was_ready and self.driver.is_ready:
                 self._was_ready = True
                 self.on_ready()
+            if not effects:
+                return
             for send in effects.sends:
                 self._send(send.lane, send.target, send.data)
-            for work in effects.wal:
-                self._wal_worker.submit(partial(self._do_wal, work))
-            for work in effects.apply:
-                self._apply_worker.submit(partial(self._do_apply, work))
-            for job in effects.jobs:
-                self._job_workers[job.lane].submit(partial(self._do_job, job))
+            self._executors.submit(effects)
             for token, answer in effects.answers:
                 future = self._tokens.pop(token, None)
                 if future is not None:
@@ -286,6 +266,12 @@ class Shell:
             return
         self._event(partial(self.driver.receive, frame))
 
+    def _report(self, event: Callable[[], None]) -> None:
+        """Carry a completion from a worker's thread to the driver."""
+        # The loop may be gone when a worker finishes its last work during a stop.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._event, event)
+
     def _peer_down(self, node: NodeId) -> None:
         assert self._calls is not None
         self._calls.peer_down(node)
@@ -307,35 +293,7 @@ class Shell:
     async def _status(self) -> dict[str, Any]:
         status = self.driver.status()
         transport = self._transport
-        status["queues"] = {
-            "wal": self._wal_worker.depth,
-            "apply": self._apply_worker.depth,
-            **{f"job_{lane}": worker.depth for lane, worker in self._job_workers.items()},
-            "waiting": len(self._tokens),
-        }
+        status["queues"] = {**self._executors.depths, "waiting": len(self._tokens)}
         status["frames_dropped"] = 0 if transport is None else transport.dropped
         status["frames_malformed"] = self.malformed_frames
         return status
-
-    # --- bodies, each on the thread of its worker ---
-
-    def _report(self, event: Callable[[], None]) -> None:
-        # The loop may be gone when a worker finishes its last work during a stop.
-        with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._event, event)
-
-    def _do_wal(self, work: WalWork) -> None:
-        perform_wal(self._body.wal, work)
-        self._report(partial(self.driver.wal_done, work.number))
-
-    def _do_apply(self, work: ApplyWork) -> None:
-        done = self._body.applier.perform(work)
-        self._report(partial(self.driver.apply_done, done))
-
-    def _do_job(self, job: Job) -> None:
-        result: Any
-        try:
-            result = self._body.jobs.perform(job)
-        except BalsaError as error:
-            result = error
-        self._report(partial(self.driver.job_done, job.job_id, result))
