@@ -72,6 +72,9 @@ from balsadb.types import (
 
 PEER_DOWN_CAMPAIGN_TICKS = 4
 """A follower whose leader's process is gone campaigns within this many ticks, at random."""
+EAGER_CAMPAIGNS = 3
+"""A node that has met no leader since its start uses short timeouts so many times: members that
+start together need not wait a full timeout, and where messages are slow the normal ones follow."""
 
 
 class Driver:
@@ -82,6 +85,8 @@ class Driver:
         self._chance = Chance(options.seed)
         state = boot.raft_state
         self._gone = NO_NODE
+        self._eager_campaigns = EAGER_CAMPAIGNS
+        self._alone = boot.raft_state.members.nodes == (options.node,)
         self.raft = Raft(self._raft_options(), state)
         self._term = state.hard_state.term
         self._role = "follower"
@@ -352,9 +357,14 @@ class Driver:
 
     def _election_timeout(self, _term: Term) -> int:
         """Ticks until the next campaign: one to two times `election_ticks`, but short after the
-        leader's process was seen to be gone, so that a split vote costs little."""
+        leader's process was seen to be gone, so that a split vote costs little, and right after
+        the start (pre-votes disturb no leader that the others hear)."""
         ticks = self.options.election_ticks
-        if self._gone != NO_NODE:
+        if self._alone:
+            return 1
+        eager = self._eager_campaigns > 0
+        self._eager_campaigns -= eager
+        if self._gone != NO_NODE or eager:
             return PEER_DOWN_CAMPAIGN_TICKS + self._chance.below(PEER_DOWN_CAMPAIGN_TICKS)
         return ticks + self._chance.below(ticks)
 
@@ -382,6 +392,7 @@ class Driver:
             self._role, self._leader = ready.soft_state.role, ready.soft_state.leader
             if self._leader != NO_NODE:
                 self._gone = NO_NODE
+                self._eager_campaigns = 0
             self.admission.leadership_changed()
         self.writer.add(ready)
         if ready.snapshot is not None:
