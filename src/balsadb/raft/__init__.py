@@ -41,7 +41,7 @@ change members: `ENTRY_MEMBERS` passes through as committed data. No learners, n
 always asks a quorum. It trusts its peers (no Byzantine faults) and its disk: a node that lost
 synced data must not come back under its old id.
 
-Read in this order: messages, members, quorum, progress, log, writes, ready, core, reads,
+Read in this order: messages, members, quorum, progress, log, writes, ready, reads, core,
 replication, roles/, raft.
 """
 

@@ -12,6 +12,7 @@ from balsadb.raft.messages import (
     VoteRequest,
     VoteResponse,
 )
+from balsadb.raft.reads import COUNT_BITS
 from balsadb.raft.ready import RaftOptions
 from balsadb.raft.writes import Writes
 from balsadb.types import NO_NODE, HardState, LogIndex, NodeId, Term
@@ -63,10 +64,10 @@ class Core:
         return ticks
 
     def next_read_id(self) -> int:
-        """A read id that was never used before, here or in an earlier life; increasing."""
+        """A read id that was never used before, here or in an earlier life; increasing in one."""
         self._reads_count += 1
-        assert self._reads_count < 1 << 32, "read ids of this incarnation are used up"
-        return self.options.incarnation << 32 | self._reads_count
+        assert self._reads_count < 1 << COUNT_BITS, "read ids of this incarnation are used up"
+        return self.options.incarnation << COUNT_BITS | self._reads_count
 
     def send(self, target: NodeId, body: Body, term: Term | None = None) -> None:
         """Queue a message at `term` (this node's own if None), for now or for after the fsync."""

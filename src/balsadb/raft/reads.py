@@ -17,6 +17,14 @@ from balsadb.raft.members import Members
 from balsadb.raft.quorum import VoteResult, joint_vote
 from balsadb.types import LogIndex, NodeId
 
+COUNT_BITS = 32
+"""A read id is the incarnation of its node, then a count of this many bits."""
+
+
+def same_life(one: int, other: int) -> bool:
+    """Whether two read ids are of one incarnation; only then does their order mean anything."""
+    return one >> COUNT_BITS == other >> COUNT_BITS
+
 
 class ReadRounds:
     """A leader's reads: its own, and the newest one asked by each follower (an answer to a read of
@@ -53,8 +61,11 @@ class ReadRounds:
         self._waiting_local.append(read_id)
 
     def ask_remote(self, node: NodeId, read_id: int) -> None:
-        """A read of a follower; requests may arrive twice or out of order."""
-        self._waiting_remote[node] = max(read_id, self._waiting_remote.get(node, 0))
+        """A read of a follower; requests may arrive twice or out of order. Those of another life of
+        the node give way: nobody waits for them any more."""
+        known = self._waiting_remote.get(node, 0)
+        if read_id > known or not same_life(read_id, known):
+            self._waiting_remote[node] = read_id
 
     def start(self, commit: LogIndex) -> bool:
         """Begin a round for all waiting reads, if there are any and none is under way."""
@@ -107,8 +118,9 @@ class ForwardedReads:
         return self._sent_up_to
 
     def answer(self, read_id: int) -> Sequence[int]:
-        """The reads that an answer to `read_id` covers; none if it comes too late."""
-        count = sum(1 for asked in self._asked if asked <= read_id)
+        """The reads that an answer to `read_id` covers; none if it comes too late, or was meant for
+        an earlier life of this node (whose ids may well be larger)."""
+        count = sum(1 for asked in self._asked if asked <= read_id and same_life(asked, read_id))
         answered, self._asked = self._asked[:count], self._asked[count:]
         return answered
 
