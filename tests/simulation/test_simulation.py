@@ -17,9 +17,11 @@ REGRESSIONS = {
     15: "a new leader that offers the same checkpoint must not make chunks forgotten",
     33: "the same, with the manifest already staged",
     91: "the same, with several chunks asked for",
+    101734: "a checkpoint fetched for a deposed leader, then an older one of the next leader",
 }
 """Seeds that found something once, by what they found. A seed's story changes with the code, so
-what each one found is also told by hand (here: `tests/unit/cluster/test_snapshots.py`)."""
+what each one found is also told by hand (here: `tests/unit/cluster/test_snapshots.py` and
+`test_late_snapshots.py`)."""
 
 
 @pytest.mark.sim

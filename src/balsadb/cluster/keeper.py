@@ -8,6 +8,8 @@ each boundary may be a crash.
 
 from typing import Any
 
+import msgspec
+
 from balsadb.cluster.admission import Admission
 from balsadb.cluster.apply_queue import ApplyQueue
 from balsadb.cluster.boot import snapshot_meta
@@ -138,11 +140,18 @@ class CheckpointKeeper:
     # --- installing ----------------------------------------------------------------------------
 
     def offered(self, message: Message, offer: SnapshotOffer) -> None:
-        """A leader offers a checkpoint: fetch it, unless we have it or need it no more."""
+        """A leader offers a checkpoint: fetch it, unless we have it or need it no more.
+
+        If we need one and have this one or a newer one, that was fetched on an offer which came
+        too late (its leader was deposed meanwhile). It holds committed state, so it serves this
+        leader as well: Raft is offered what is here.
+        """
         newest = self._newest
-        staged = newest is not None and newest.index == offer.snapshot.index
-        if staged or not self._raft.needs_snapshot(message):
+        if not self._raft.needs_snapshot(message):
             self._raft.step(message)
+        elif newest is not None and newest.index >= offer.snapshot.index:
+            here = SnapshotOffer(snapshot_meta(newest))
+            self._raft.step(msgspec.structs.replace(message, body=here))
         else:
             self.fetcher.offer(message, offer)
 

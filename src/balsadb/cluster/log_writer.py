@@ -25,6 +25,8 @@ class LogWriter:
         self._entries: list[Entry] = []
         self._must_sync = False
         self._compact = LogIndex(0)
+        self._marked = LogIndex(0)
+        """The newest snapshot mark handed out or waiting: marks never go back."""
         self._ready_number = 0
         self._messages: list[Message] = []
         # What the outstanding work will make durable.
@@ -44,6 +46,7 @@ class LogWriter:
         if ready.snapshot is not None:
             # The snapshot replaces the whole log, entries that were never written included.
             self._snapshot = SnapshotRef(ready.snapshot.index, ready.snapshot.term)
+            self._marked = self._snapshot.index
             self._entries.clear()
         if ready.entries:
             self._append(ready.entries)
@@ -52,9 +55,11 @@ class LogWriter:
         self._messages.extend(ready.messages_after_persist)
 
     def compact(self, mark: SnapshotRef, index: LogIndex) -> None:
-        """Note the checkpoint `mark` and drop the log up to `index` with the next work."""
-        if self._snapshot is None or self._snapshot.index < mark.index:
+        """Note the checkpoint `mark` and drop the log up to `index` with the next work. A newer
+        mark stays: a restore may end after the next snapshot was accepted."""
+        if mark.index > self._marked:
             self._snapshot = mark
+            self._marked = mark.index
         self._compact = max(self._compact, index)
         self._must_sync = True
 
