@@ -170,6 +170,11 @@ class Reads:
         """Reads that wait."""
         return len(self._waiting)
 
+    @property
+    def unasked(self) -> int:
+        """Tokens kept to be asked for."""
+        return len(self._fresh)
+
     def add(self, token: int, deadline_ticks: int) -> None:
         """A read begins; refused with `Overloaded` when too many wait."""
         if len(self._waiting) >= self._reads_max:
@@ -192,6 +197,7 @@ class Reads:
             try:
                 identity = read_index()
             except NotLeader:
+                self._fresh = tokens
                 return
             batch = ReadBatch(tokens, self._deadlines.now)
             batch.ids.append(identity)

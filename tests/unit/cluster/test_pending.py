@@ -139,6 +139,21 @@ def test_reads_wait_for_a_leader_and_fail_at_their_deadline() -> None:
     assert table.answers[1] == (2, ReadReady(LogIndex(1)))
 
 
+def test_reads_without_a_leader_leave_nothing_behind() -> None:
+    """A cluster without a quorum is polled for hours: what expired must not pile up."""
+    table = ReadTable()
+    table.leader = False
+    asked = 0
+    for token in range(50):
+        table.reads.add(token, 1)
+        table.reads.ask(table.read_index)
+        asked = max(asked, table.reads.unasked)
+        for expired in table.deadlines.tick():
+            table.reads.expire(expired, NodeId(0))
+    assert len(table.answers) == 50
+    assert asked <= 2
+
+
 def test_dropped_reads_are_asked_again() -> None:
     table = ReadTable()
     table.reads.add(1, 0)
