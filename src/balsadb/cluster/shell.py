@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import uvicorn
@@ -32,7 +32,7 @@ from balsadb.cluster.settings import NodeSettings
 from balsadb.cluster.transport import Transport
 from balsadb.cluster.wire import FORWARD
 from balsadb.cluster.workers import Fatal
-from balsadb.errors import NotReady
+from balsadb.errors import BalsaError, MalformedBody, NotReady, OutcomeUnknown
 from balsadb.types import ClusterId, NodeId
 
 TRANSFER_WAIT_S = 1.0
@@ -53,6 +53,14 @@ class Body:
     """Bound already, so that a port in use is an error before anything runs."""
 
 
+class Waiter(NamedTuple):
+    """Who waits for a token, and what it means that the node stops before there is an answer: a
+    proposal is in the log already, so its outcome is unknown; a read has failed."""
+
+    future: Future[Answer]
+    at_stop: type[BalsaError]
+
+
 class Shell:
     """Runs a driver in real time. `start` once, `stop` once; the rest may be called from any
     thread while it runs."""
@@ -63,7 +71,7 @@ class Shell:
         self._body = body
         self._handler = handler
         self._fatal = fatal
-        self._tokens: dict[int, Future[Answer]] = {}
+        self._tokens: dict[int, Waiter] = {}
         self._numbers = itertools.count(1)
         self._kicked = False
         self._running = threading.Event()
@@ -96,7 +104,7 @@ class Shell:
             )
 
     def stop(self) -> None:
-        """Stop all threads after what was queued is done; open tokens fail as not ready."""
+        """Stop all threads after what was queued is done. Open writes are unknown, reads fail."""
         self._loop.call_soon_threadsafe(self._stop_event.set)
         self._thread.join(timeout=15.0)
         self._executors.stop()
@@ -106,7 +114,9 @@ class Shell:
     def propose(self, data: Sequence[bytes], timeout_s: float) -> Future[Answer]:
         """Put commands into the log; the answer is `Committed` or `Failed`."""
         deadline = self._ticks(timeout_s)
-        return self._ask(lambda token: self.driver.propose(token, data, deadline_ticks=deadline))
+        return self._ask(
+            lambda token: self.driver.propose(token, data, deadline_ticks=deadline), OutcomeUnknown
+        )
 
     def read(self, before: Callable[[], None], timeout_s: float) -> Future[Answer]:
         """A linearizable barrier. `before` runs on the loop right before the read index is asked
@@ -117,7 +127,7 @@ class Shell:
             before()
             self.driver.read(token, deadline_ticks=deadline)
 
-        return self._ask(event)
+        return self._ask(event, NotReady)
 
     def call(self, target: NodeId, kind: str, payload: bytes, timeout_s: float) -> Future[bytes]:
         """Ask another node (see `balsadb.cluster.rpc`)."""
@@ -162,8 +172,8 @@ class Shell:
             if self._peer_server is not None:
                 self._peer_server.should_exit = True
             await self._transport.close()
-            for future in self._tokens.values():
-                future.set_result(Failed(NotReady("the node is shutting down")))
+            for waiter in self._tokens.values():
+                waiter.future.set_result(Failed(waiter.at_stop("the node is shutting down")))
             self._tokens.clear()
 
     async def _listen(self, listening: socket.socket) -> None:
@@ -225,9 +235,9 @@ class Shell:
                 self._send(send.lane, send.target, send.data)
             self._executors.submit(effects)
             for token, answer in effects.answers:
-                future = self._tokens.pop(token, None)
-                if future is not None:
-                    future.set_result(answer)
+                waiter = self._tokens.pop(token, None)
+                if waiter is not None:
+                    waiter.future.set_result(answer)
             if effects.fatal is not None:
                 self._fatal(effects.fatal)
                 return
@@ -237,20 +247,22 @@ class Shell:
         if not self._transport.send(lane, target, data):
             self.driver.peer_unreachable(target)
 
-    def _ask(self, event: Callable[[int], None]) -> Future[Answer]:
+    def _ask(self, event: Callable[[int], None], at_stop: type[BalsaError]) -> Future[Answer]:
         future: Future[Answer] = Future()
+        # Whoever awaits it may be cancelled; the future must not be, or its answer would raise.
+        future.set_running_or_notify_cancel()
         try:
-            self._loop.call_soon_threadsafe(self._start, event, future)
+            self._loop.call_soon_threadsafe(self._start, event, Waiter(future, at_stop))
         except RuntimeError:
             future.set_result(Failed(NotReady("the node is shut down")))
         return future
 
-    def _start(self, event: Callable[[int], None], future: Future[Answer]) -> None:
+    def _start(self, event: Callable[[int], None], waiter: Waiter) -> None:
         if self._stopping:
-            future.set_result(Failed(NotReady("the node is shutting down")))
+            waiter.future.set_result(Failed(NotReady("the node is shutting down")))
             return
         token = next(self._numbers)
-        self._tokens[token] = future
+        self._tokens[token] = waiter
         self._event(partial(event, token))
 
     def _on_frame(self, lane: str, source: NodeId, payload: bytes) -> None:
@@ -260,7 +272,7 @@ class Shell:
                 self._calls.receive(source, payload)
                 return
             frame = decode_frame(payload)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, MalformedBody) as error:
             self.malformed_frames += 1
             _log.warning("dropped a malformed frame of node %d on lane %s: %s", source, lane, error)
             return

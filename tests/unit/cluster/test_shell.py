@@ -1,0 +1,110 @@
+"""The shell with real threads, alone: what its callers do to their futures must not hurt it."""
+
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from threading import Event
+from typing import Any
+
+from balsadb.cluster.boot import Boot
+from balsadb.cluster.driver import Driver
+from balsadb.cluster.effects import Answer, Committed, Failed
+from balsadb.cluster.executors import Parts
+from balsadb.cluster.options import DriverOptions
+from balsadb.cluster.performers import JobRunner
+from balsadb.cluster.settings import NodeSettings
+from balsadb.cluster.shell import Body, Shell
+from balsadb.storage import WalHeader
+from balsadb.types import ClusterId, DiskId, LogIndex, NodeId
+from tests.simulation.disk import SimDisk
+from tests.simulation.register import Command, Register, encode_command
+
+CLUSTER = ClusterId(7)
+
+
+class HeldRegister(Register):
+    """Applies commands only while the gate is open."""
+
+    gate: Event
+
+    def apply(self, index: LogIndex, data: bytes, /) -> Any:
+        self.gate.wait(10.0)
+        return super().apply(index, data)
+
+
+async def no_calls(_kind: str, _payload: bytes) -> bytes:
+    raise AssertionError("nobody calls")
+
+
+@contextmanager
+def shell_of_one(errors: list[BaseException]) -> Iterator[tuple[Shell, Event]]:
+    """A running shell of a cluster of one, and the gate of its state machine (open)."""
+    gate = Event()
+    gate.set()
+
+    def machine(columns: Any) -> HeldRegister:
+        register = HeldRegister(columns)
+        register.gate = gate
+        return register
+
+    header = WalHeader(CLUSTER, NodeId(1), DiskId(11))
+    boot = Boot.recover(SimDisk(), header, [NodeId(1)], machine)
+    options = DriverOptions(node=NodeId(1), cluster=CLUSTER, disk=DiskId(11), seed=3)
+    parts = Parts(boot.wal, boot.applier, JobRunner(boot.store, boot.applier))
+    body = Body(
+        driver=Driver(options, boot), parts=parts, cluster=CLUSTER, peers={}, peer_socket=None
+    )
+    shell = Shell(NodeSettings(tick_ms=10), body, no_calls, errors.append)
+    ready = Event()
+    shell.on_ready = ready.set
+    shell.start()
+    try:
+        assert ready.wait(10.0)
+        yield shell, gate
+    finally:
+        shell.stop()
+
+
+def write(shell: Shell, number: int) -> Future[Answer]:
+    return shell.propose([encode_command(Command(0, number, 0, number, b""))], 30.0)
+
+
+def test_a_caller_that_gives_up_does_not_end_the_node() -> None:
+    """An awaiting coroutine that is cancelled, or timed out, cancels the future it waits for."""
+    errors: list[BaseException] = []
+    with shell_of_one(errors) as (shell, gate):
+        gate.clear()
+        abandoned, abandoned_read = write(shell, 1), shell.read(lambda: None, 30.0)
+        abandoned.cancel()
+        abandoned_read.cancel()
+        gate.set()
+        assert isinstance(write(shell, 2).result(10.0), Committed)
+    assert errors == []
+
+
+def test_a_write_that_a_stop_overtakes_is_unknown() -> None:
+    """It is in the log: to call it failed would be a lie. A read has no effect, so it failed."""
+    errors: list[BaseException] = []
+    with shell_of_one(errors) as (shell, gate):
+        gate.clear()
+        applied = shell.driver.applied
+        pending = write(shell, 1)
+        while shell.status().result(10.0)["commit"] == applied:
+            pass
+        read = shell.read(lambda: None, 30.0)
+        pending.add_done_callback(lambda _: gate.set())
+    answer, nothing_read = pending.result(10.0), read.result(10.0)
+    assert isinstance(answer, Failed)
+    assert answer.error.outcome == "unknown"
+    assert isinstance(nothing_read, Failed)
+    assert nothing_read.error.outcome == "failed"
+    assert errors == []
+
+
+def test_a_malformed_frame_is_dropped_and_counted() -> None:
+    errors: list[BaseException] = []
+    with shell_of_one(errors) as (shell, _):
+        for lane, payload in (("append", b"?"), ("control", b"R\x91\x01"), ("forward", b"?")):
+            shell._on_frame(lane, NodeId(2), payload)
+        assert shell.malformed_frames == 3
+    assert errors == []
