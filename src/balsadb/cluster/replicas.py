@@ -15,6 +15,7 @@ from balsadb.cluster.workers import Fatal, Worker
 from balsadb.columns import ColumnSet, FrozenColumn
 from balsadb.database import Database, LinkWork, Result
 from balsadb.database.commands import MarkerCommand, decode
+from balsadb.errors import NotReady
 from balsadb.types import LogIndex
 
 MARKERS_KEPT = 16
@@ -43,14 +44,10 @@ class ReplicaDigests:
         self._worker.stop()
 
     def at(self, index: LogIndex) -> Future[Digests]:
-        """The digests at the marker with that log index, now or once it is applied here."""
+        """The digests at the marker with that log index, now or once it is applied here; NotReady
+        when later markers have taken its place (a snapshot may have jumped over it)."""
         with self._lock:
-            future = self._taken.get(index)
-            if future is None:
-                future = self._taken[index] = Future()
-                while len(self._taken) > MARKERS_KEPT:
-                    self._taken.popitem(last=False)
-            return future
+            return self._future(index)
 
     def take(self, index: LogIndex, columns: ColumnSet) -> None:
         """Called on the apply thread right after the marker: freeze now, hash later."""
@@ -61,9 +58,22 @@ class ReplicaDigests:
         for column in frozen:
             digests[column.meta.name] = column.digest().hex()
             column.release()
-        future = self.at(index)
-        if not future.done():
-            future.set_result(digests)
+        with self._lock:
+            future = self._future(index)
+            if not future.done():
+                future.set_result(digests)
+
+    def _future(self, index: LogIndex) -> Future[Digests]:
+        future = self._taken.get(index)
+        if future is None:
+            future = self._taken[index] = Future()
+            # It is shared: one that stops waiting must not cancel it for the others.
+            future.set_running_or_notify_cancel()
+            while len(self._taken) > MARKERS_KEPT:
+                old, forgotten = self._taken.popitem(last=False)
+                if not forgotten.done():
+                    forgotten.set_exception(NotReady(f"no digests were taken at log index {old}"))
+        return future
 
 
 class ObservedDatabase:
