@@ -9,14 +9,14 @@ from balsadb.columns import ColumnSet
 from balsadb.database import linking, reads
 from balsadb.database.applying import execute
 from balsadb.database.catalog import Catalog
-from balsadb.database.commands import decode
+from balsadb.database.commands import MarkerCommand, Origin, decode, encode
 from balsadb.database.linking import LinkWork
 from balsadb.database.prepare import prepare
 from balsadb.database.requests import PointIdLike, Request, SessionKey
 from balsadb.database.results import CollectionInfo, Record, Result, ScoredPoint, ScrollPage
 from balsadb.database.selection import NOTHING, PAYLOAD, Query, Selection
 from balsadb.database.sessions import Sessions
-from balsadb.errors import NewerFormat
+from balsadb.errors import BalsaError, NewerFormat
 from balsadb.index import VectorIndex
 from balsadb.types import LogIndex
 
@@ -92,9 +92,16 @@ class Database:
     def prepare(self, request: Request, session: SessionKey) -> list[bytes]:
         """Check a request and encode its commands, to be proposed together and in order.
 
-        InvalidInput, LimitExceeded, CollectionNotFound, AlreadyExists: nothing was changed.
+        InvalidInput, LimitExceeded, CollectionNotFound, AlreadyExists: nothing was changed. Unless
+        the request was applied before: what it (or a later one) did may have made it impossible,
+        and yet its answer is the first one. So it goes through the log without its content.
         """
-        return prepare(self.catalog, request, session)
+        try:
+            return prepare(self.catalog, request, session)
+        except BalsaError:
+            if not self._sessions.is_done(session.session, session.sequence):
+                raise
+            return [encode(MarkerCommand(Origin(session.session, session.sequence)))]
 
     def link_work(self, *, idle: bool = False) -> LinkWork | None:
         """The vector name that most needs linking; `idle`: even a short tail counts."""

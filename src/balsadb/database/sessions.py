@@ -75,6 +75,16 @@ class Sessions:
             return _unpack(log_index, answer)
         return None if origin.part <= parts else _gap()
 
+    def is_done(self, session: bytes, sequence: int) -> bool:
+        """Whether the whole request was applied here, and its answer is remembered. Any thread."""
+        row = self._rows.get(session)
+        if row is None:
+            return False
+        known, _, _, parts = self._recent.data[row, sequence % limits.SESSION_WINDOW].tolist()
+        # The row may have been given to another session meanwhile: its key changes first.
+        same = self._key.data[row].tobytes() == session
+        return same and known == sequence and bool(parts & DONE)
+
     def record(self, origin: Origin, result: Result) -> None:
         """Remember the answer of a command that was applied, or that failed for good."""
         if not any(origin.session):

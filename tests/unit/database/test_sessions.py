@@ -8,6 +8,7 @@ from balsadb.columns import ColumnSet
 from balsadb.database import (
     NO_SESSION,
     CreateCollection,
+    DeleteCollection,
     DeletePoints,
     Marker,
     SessionKey,
@@ -18,7 +19,7 @@ from balsadb.database import (
 from balsadb.database.commands import Origin
 from balsadb.database.results import Result, exception_of
 from balsadb.database.sessions import Sessions, error_text
-from balsadb.errors import AlreadyExists, SessionExpired, Unavailable
+from balsadb.errors import AlreadyExists, CollectionNotFound, SessionExpired, Unavailable
 from balsadb.types import LogIndex
 
 A, B, C = (bytes([letter]) * 16 for letter in b"abc")
@@ -161,3 +162,31 @@ def test_a_race_for_one_name_has_one_winner_and_one_answer_each(bench: Any) -> N
         lost.unwrap()
     assert bench.propose(two) == lost
     assert bench.propose(one).value is True
+
+
+def test_a_repeated_request_that_became_impossible_gets_its_first_answer(bench: Any) -> None:
+    """The answer was lost on its way; what was applied since must not turn it into a refusal."""
+    create, key = CreateCollection("films", {}), SessionKey(A, 1)
+    (first,) = bench.do(create, key)
+    assert first.value is True
+    assert bench.do(create, key) == [first]
+    with pytest.raises(AlreadyExists):
+        bench.do(create, SessionKey(A, 2))
+    upsert = UpsertPoints("films", list(range(300)), {})
+    answers = bench.do(upsert, SessionKey(A, 3))
+    bench.do(DeleteCollection("films"), SessionKey(A, 4))
+    assert bench.do(upsert, SessionKey(A, 3)) == [answers[-1]]
+    with pytest.raises(CollectionNotFound):
+        bench.do(upsert, SessionKey(B, 3))
+    assert not bench.database.exists("films")
+
+
+def test_a_request_that_was_applied_in_part_is_not_done() -> None:
+    sessions = Sessions(ColumnSet())
+    assert not sessions.is_done(A, 9)
+    sessions.record(Origin(A, 9, 0, last=False), _result(1))
+    assert not sessions.is_done(A, 9)
+    sessions.record(Origin(A, 9, 1), _result(2))
+    assert sessions.is_done(A, 9)
+    assert not sessions.is_done(A, 9 + limits.SESSION_WINDOW)
+    assert not sessions.is_done(NO_SESSION.session, 0)
