@@ -179,6 +179,9 @@ class Driver:
                 raise Overloaded("too many proposals wait on the leader")
             if self._log_full:
                 raise Overloaded("the leader applies its log too slowly, or cannot compact it")
+            if self.writer.waiting_bytes > self.options.uncommitted_bytes_max:
+                # A majority may commit without it; its next batch must not grow without bound.
+                raise Overloaded("the leader's disk is slower than its followers")
             positions = self.raft.propose(data, kind)
         except BalsaError as error:
             self._answers.append((token, Failed(error)))

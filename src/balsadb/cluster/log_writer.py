@@ -5,6 +5,8 @@ always works on one batch and the next batch is as large as the disk is slow. Me
 unsynced state wait for the sync of their own `Ready`, whoever leads.
 """
 
+from collections.abc import Sequence
+
 from balsadb.cluster.effects import WalWork
 from balsadb.raft import Message, Ready, VoteRequest, VoteResponse
 from balsadb.storage import SnapshotRef, WalBatch
@@ -23,6 +25,8 @@ class LogWriter:
         self._hard_state: HardState | None = None
         self._snapshot: SnapshotRef | None = None
         self._entries: list[Entry] = []
+        self.waiting_bytes = 0
+        """Bytes of entries that wait for the sync after the one under way."""
         self._must_sync = False
         self._compact = LogIndex(0)
         self._marked = LogIndex(0)
@@ -34,11 +38,6 @@ class LogWriter:
         self._syncing_ready = 0
         self._syncing_messages: list[Message] = []
 
-    @property
-    def waiting_bytes(self) -> int:
-        """Bytes of entries that wait for the sync after the one under way."""
-        return sum(len(entry.data) for entry in self._entries)
-
     def add(self, ready: Ready) -> None:
         """Merge what `ready` wants durable into the next work."""
         if ready.hard_state is not None:
@@ -48,6 +47,7 @@ class LogWriter:
             self._snapshot = SnapshotRef(ready.snapshot.index, ready.snapshot.term)
             self._marked = self._snapshot.index
             self._entries.clear()
+            self.waiting_bytes = 0
         if ready.entries:
             self._append(ready.entries)
         self._must_sync = self._must_sync or ready.must_sync
@@ -76,6 +76,7 @@ class LogWriter:
         self._syncing_ready = self._ready_number
         self._syncing_messages = self._messages
         self._hard_state, self._snapshot, self._entries = None, None, []
+        self.waiting_bytes = 0
         self._must_sync, self._compact, self._messages = False, LogIndex(0), []
         return self.outstanding
 
@@ -116,5 +117,12 @@ class LogWriter:
         first = entries[0].index
         if waiting and first <= waiting[-1].index:
             # Overwritten before it was ever written.
-            del waiting[max(first - waiting[0].index, 0) :]
+            kept = max(first - waiting[0].index, 0)
+            self.waiting_bytes -= _data_bytes(waiting[kept:])
+            del waiting[kept:]
         waiting.extend(entries)
+        self.waiting_bytes += _data_bytes(entries)
+
+
+def _data_bytes(entries: Sequence[Entry]) -> int:
+    return sum(len(entry.data) for entry in entries)
