@@ -197,21 +197,37 @@ class ClusterService:
         return function(database)
 
     async def _read_barrier(self, timeout_s: float) -> None:
-        """Reads that come while a barrier waits to be asked for share it."""
-        barrier = self._barrier
-        if barrier is None:
-            barrier = self._barrier = asyncio.get_running_loop().create_future()
-            self.shell.read(self._close_barrier, timeout_s).add_done_callback(
-                partial(self._resolve, barrier)
-            )
-        try:
-            async with asyncio.timeout(timeout_s):
-                await asyncio.shield(barrier)
-        except TimeoutError:
-            raise QuorumLost(
-                f"no majority of the cluster confirmed this read within {timeout_s:g} s; "
-                "use consistency=local to read this node's state as it is"
-            ) from None
+        """Reads that come while a barrier waits to be asked for share it; it has the deadline of
+        the one that opened it, so whoever has more time opens the next."""
+        deadline = asyncio.get_running_loop().time() + timeout_s
+        while True:
+            barrier = self._barrier
+            own = barrier is None
+            if barrier is None:
+                barrier = self._open_barrier(deadline)
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await asyncio.shield(barrier)
+            except TimeoutError:
+                raise QuorumLost(
+                    f"no majority of the cluster confirmed this read within {timeout_s:g} s; "
+                    "use consistency=local to read this node's state as it is"
+                ) from None
+            except QuorumLost:
+                if own:
+                    raise
+            else:
+                return
+
+    def _open_barrier(self, deadline: float) -> "asyncio.Future[LogIndex]":
+        loop = asyncio.get_running_loop()
+        barrier: asyncio.Future[LogIndex] = loop.create_future()
+        self._barrier = barrier
+        left_s = max(0.001, deadline - loop.time())
+        self.shell.read(self._close_barrier, left_s).add_done_callback(
+            partial(self._resolve, barrier)
+        )
+        return barrier
 
     def _close_barrier(self) -> None:
         # Called on the shell's loop right before the read index is asked for. A reader that still
