@@ -51,6 +51,7 @@ class Lane:
         self._wake = asyncio.Event()
         self._task: asyncio.Task[bool] | None = None
         self._closing = False
+        self._aborted = False
         self._blocked_until = 0.0
         self._backoff_s = BACKOFF_FIRST_S
 
@@ -62,7 +63,7 @@ class Lane:
             or len(self._queue) >= QUEUE_FRAMES_MAX
             or len(payload) > FRAME_BYTES_MAX[self.name]
         )
-        if full or (self._task is None and loop.time() < self._blocked_until):
+        if full or self._aborted or (self._task is None and loop.time() < self._blocked_until):
             self.dropped += 1
             return False
         self._queue.append(frame(payload))
@@ -80,8 +81,10 @@ class Lane:
         self._backoff_s = BACKOFF_FIRST_S
 
     def abort(self) -> None:
-        """Forget the connection and what was queued (the peer's process is gone)."""
+        """Forget the connection and what was queued (the peer's process is gone). Until that is
+        done nothing is taken: it would be forgotten too, and its sender told that it was sent."""
         if self._task is not None:
+            self._aborted = True
             self._task.cancel()
 
     async def close(self) -> None:
@@ -107,6 +110,7 @@ class Lane:
         # A callback, not a `finally` in `_run`: a task cancelled before its first step runs
         # nothing, and the lane would wait for it for ever.
         self._task = None
+        self._aborted = False
         self.dropped += len(self._queue)
         self._queue.clear()
         self._queued_bytes = 0

@@ -188,6 +188,7 @@ def test_a_lane_given_up_before_its_first_step_works_again() -> None:
             lane = Lane(CONTROL, f"http://{address}", client)
             assert lane.send(b"lost", lambda refused: None)
             lane.abort()
+            assert not lane.send(b"refused", lambda refused: None), "it would be lost as well"
             for _ in range(3):
                 await asyncio.sleep(0)
             lane.reset_backoff()
