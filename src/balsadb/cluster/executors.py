@@ -46,7 +46,8 @@ class Executors:
             worker.start()
 
     def stop(self) -> None:
-        """Let each finish what it has, then end it."""
+        """Let each finish what it has, then end it; the log's own thread closes the log."""
+        self._wal.submit(self._parts.wal.close)
         for worker in self._workers():
             worker.stop()
 

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from threading import Event
 from typing import Any
 
+import pytest
+
 from balsadb.cluster.boot import Boot
 from balsadb.cluster.driver import Driver
 from balsadb.cluster.effects import Answer, Committed, Failed
@@ -14,6 +16,7 @@ from balsadb.cluster.options import DriverOptions
 from balsadb.cluster.performers import JobRunner
 from balsadb.cluster.settings import NodeSettings
 from balsadb.cluster.shell import Body, Shell
+from balsadb.errors import DiskFailed
 from balsadb.storage import WalHeader
 from balsadb.types import ClusterId, DiskId, LogIndex, NodeId
 from tests.simulation.disk import SimDisk
@@ -107,4 +110,15 @@ def test_a_malformed_frame_is_dropped_and_counted() -> None:
         for lane, payload in (("append", b"?"), ("control", b"R\x91\x01"), ("forward", b"?")):
             shell._on_frame(lane, NodeId(2), payload)
         assert shell.malformed_frames == 3
+    assert errors == []
+
+
+def test_a_stop_gives_the_log_back() -> None:
+    """An embedded database is opened and closed many times in one process."""
+    errors: list[BaseException] = []
+    with shell_of_one(errors) as (shell, _):
+        wal = shell._body.parts.wal
+        assert isinstance(write(shell, 1).result(10.0), Committed)
+    with pytest.raises(DiskFailed, match="closed"):
+        wal.sync()
     assert errors == []
