@@ -11,19 +11,21 @@ import atexit
 import tempfile
 import threading
 from collections.abc import Mapping
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 
 from balsadb import __version__
 from balsadb.cluster.node import Node
 from balsadb.cluster.settings import NodeSettings
 from balsadb.embedded.dispatcher import Dispatcher, Reply
 from balsadb.embedded.operations import About, Operations
-from balsadb.errors import NotReady, StorageError
+from balsadb.errors import NotReady, OutcomeUnknown, StorageError
 
 MEMORY = ":memory:"
 """As a path: a database that ends with the engine (in a temporary directory)."""
 READY_TIMEOUT_S = 60.0
 """How long `Engine.open` waits for the log to be applied."""
+FINISH_TIMEOUT_S = 2.0
+"""How long `Engine.close` waits for requests that are running, once the node is stopped."""
 
 
 class Engine:
@@ -39,6 +41,7 @@ class Engine:
         self._dispatcher = Dispatcher(Operations(self._node.service, about))
         self._loop = asyncio.new_event_loop()
         self._closing = threading.Lock()
+        self._submitting = threading.Lock()
         self._closed = False
         self._thread = threading.Thread(target=self._run_loop, name="balsadb-engine", daemon=True)
 
@@ -66,7 +69,12 @@ class Engine:
         self, method: str, target: str, headers: Mapping[str, str], body: bytes = b""
     ) -> Reply:
         """Run one request (`target`: path and query; header names in lower case) and wait."""
-        return self._submit(method, target, headers, body).result()
+        try:
+            return self._submit(method, target, headers, body).result()
+        except CancelledError:
+            raise OutcomeUnknown(
+                "the database was closed before this request was answered"
+            ) from None
 
     async def request_async(
         self, method: str, target: str, headers: Mapping[str, str], body: bytes = b""
@@ -77,10 +85,13 @@ class Engine:
     def close(self) -> None:
         """Stop in order and give the directory free. Safe to call again, and from any thread."""
         with self._closing:
-            if self._closed:
-                return
-            self._closed = True
+            with self._submitting:
+                if self._closed:
+                    return
+                self._closed = True
             self._node.stop()
+            # Who still waits for an answer must get one before the loop ends.
+            asyncio.run_coroutine_threadsafe(self._finish(), self._loop).result()
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
             self._loop.close()
@@ -108,6 +119,16 @@ class Engine:
         self._node.start()
         return await self._node.wait_ready(READY_TIMEOUT_S)
 
+    async def _finish(self) -> None:
+        """Let the requests that are running end: the node is stopped, so nothing holds them long.
+        Those that do not end in time are cancelled."""
+        running = asyncio.all_tasks() - {asyncio.current_task()}
+        if running:
+            _, late = await asyncio.wait(running, timeout=FINISH_TIMEOUT_S)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+
     def _run_loop(self) -> None:
         asyncio.set_event_loop(self._loop)
         self._loop.run_forever()
@@ -119,11 +140,12 @@ class Engine:
             raise StorageError(
                 f"this database failed and must be opened anew: {self._fatal}"
             ) from self._fatal
-        if self._closed:
-            raise NotReady("this database is closed")
-        return asyncio.run_coroutine_threadsafe(
-            self._dispatcher.request(method, target, headers, body), self._loop
-        )
+        with self._submitting:
+            if self._closed:
+                raise NotReady("this database is closed")
+            return asyncio.run_coroutine_threadsafe(
+                self._dispatcher.request(method, target, headers, body), self._loop
+            )
 
     def _on_fatal(self, error: BaseException) -> None:
         # A server ends its process here. This one belongs to somebody else, so the engine refuses

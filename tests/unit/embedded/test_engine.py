@@ -7,8 +7,9 @@ import msgspec
 import pytest
 
 from balsadb.api.limits import BODY_BYTES_MAX
+from balsadb.embedded.dispatcher import Reply
 from balsadb.embedded.engine import Engine
-from balsadb.errors import DataDirInUse, NotReady, StorageError
+from balsadb.errors import DataDirInUse, NotReady, OutcomeUnknown, StorageError
 
 CREATE = b'{"vectors":{"size":2,"distance":"Dot"}}'
 POINT = b'{"points":[{"id":1,"vector":[1,2],"payload":{"a":1}}]}'
@@ -73,6 +74,34 @@ def test_errors_are_answers(memory):
     assert (status, answer["status"]["code"]) == (413, "body_too_large")
     status, answer = ask(memory, "GET", "/collections/a%2Fb")
     assert "`a/b`" in answer["status"]["error"]
+
+
+@pytest.mark.parametrize(("turns", "answered"), [(100, True), (10**9, False)])
+def test_closing_answers_what_is_running(monkeypatch, turns, answered):
+    """Regression: the loop ended under requests in flight, and their threads waited for ever."""
+    monkeypatch.setattr("balsadb.embedded.engine.FINISH_TIMEOUT_S", 1.0 if answered else 0.01)
+    engine = Engine.open(":memory:")
+    running, outcomes = threading.Event(), []
+
+    async def slow(*_):
+        running.set()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        return Reply(200, b"", "", {})
+
+    def call():
+        try:
+            outcomes.append(engine.request("GET", "/", {}).status == 200)
+        except OutcomeUnknown:
+            outcomes.append(False)
+
+    monkeypatch.setattr(engine._dispatcher, "request", slow)
+    caller = threading.Thread(target=call)
+    caller.start()
+    assert running.wait(10)
+    engine.close()
+    caller.join(10)
+    assert outcomes == [answered]
 
 
 def test_closing_twice_and_asking_after(tmp_path):
