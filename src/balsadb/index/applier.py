@@ -55,6 +55,8 @@ def _check_rows(held: Columns, edit: Edit) -> None:
         raise Corruption("an edit of the graph links a row that is not in the tail")
     if not np.isin(states[edit.rows_freed], (TAIL_DEAD, LINKED_DEAD)).all():
         raise Corruption("an edit of the graph frees a row that is not dead")
+    if len(np.intersect1d(edit.rows_linked, edit.rows_freed)):
+        raise Corruption("an edit of the graph links a row that it frees")
     if (edit.list_layer > held.layer.data[edit.list_row]).any():
         raise Corruption("an edit of the graph names a list above its row's layer")
     if edit.entry > rows:

@@ -42,6 +42,8 @@ HALF = np.uint64(32)
 ONE = np.uint64(1)
 SIGN = np.uint64(0x80000000)
 ALL32 = np.uint64(0xFFFFFFFF)
+MAGNITUDE = np.uint64(0x7FFFFFFF)
+INFINITY = np.uint64(0x7F800000)
 EPOCH_MAX = 65_535
 
 DISTANCES = 0
@@ -103,8 +105,11 @@ def measure(how, first, second):
 
 @part
 def ordered_bits(distance):
-    """Bits that order as unsigned integers like the float does."""
+    """Bits that order as unsigned integers like the float does; a NaN (an overflow of both signs)
+    comes after everything, whatever sign the processor gave it."""
     bits = float_bits(distance)
+    if bits & MAGNITUDE > INFINITY:
+        return ALL32
     if bits & SIGN:
         return bits ^ ALL32
     return bits | SIGN

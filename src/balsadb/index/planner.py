@@ -60,7 +60,9 @@ class Planner:
     def plan(self, rows_limit: int, slices: int, run: Run) -> bytes | None:
         """The next edit for at most `rows_limit` rows, or None if there is nothing to do."""
         count = self._columns.state.rows  # once: rows added from now on are not looked at
-        states = self._columns.state.data[:count]
+        # A copy, taken once: a row that a concurrent `tombstone` kills between two looks would be
+        # in both lists, linked and freed by one edit.
+        states = self._columns.state.data[:count].copy()
         meta = self._columns.meta.data
         waiting = np.flatnonzero(states == TAIL).astype(np.uint32)
         dead = np.flatnonzero(states == TAIL_DEAD).astype(np.uint32)
