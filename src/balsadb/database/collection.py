@@ -185,7 +185,7 @@ class Collection:
             self.slots.used_count + points <= limits.POINTS_MAX
             and payload_bytes <= self.payloads.free_bytes
             and all(
-                part.index.rows + count <= part.index.options.rows_reserved
+                part.index.rows_taken + count <= part.index.options.rows_reserved
                 for part, count in zip(self.vectors, vectors, strict=True)
             )
         )

@@ -94,7 +94,7 @@ class Index:
             raise InvalidInput("ids", f"must be as many as vectors ({len(rows)})")
         if len(np.unique(numbers)) != len(numbers):
             raise InvalidInput("ids", "must not repeat within a batch")
-        if len(rows) > self._options.rows_reserved - self._index.live_count:
+        if len(rows) > self._options.rows_reserved - self._index.rows_taken:
             raise LimitExceeded("vectors", f"at most {self._options.rows_reserved} in an index")
         for first in range(0, len(rows), LINK_ROWS):
             part = slice(first, first + LINK_ROWS)

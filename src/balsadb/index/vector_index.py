@@ -205,6 +205,11 @@ class VectorIndex:
         return self._columns.state.rows
 
     @property
+    def rows_taken(self) -> int:
+        """Rows that are not free: live ones, and dead ones that no edit has freed yet."""
+        return self._columns.rows.used_count
+
+    @property
     def live_count(self) -> int:
         """Rows that a search can return."""
         return self.tail_count + self.linked_count - self._meta(LINKED_DEAD_COUNT)
