@@ -76,6 +76,8 @@ class _Batch(msgspec.Struct):
 class _Head(msgspec.Struct):
     points: list[msgspec.Raw] | None = None
     batch: _Batch | None = None
+    update_filter: Any = None
+    update_mode: Any = None
 
 
 def cut_upsert(body: bytes, format_: Format) -> Upsert:
@@ -84,6 +86,11 @@ def cut_upsert(body: bytes, format_: Format) -> Upsert:
     Raises `MalformedBody`, `LimitExceeded` or `InvalidInput`; the slices do so as they are drawn.
     """
     head = decode(body, _Head, format_)
+    # A condition that is not kept must not be passed over in silence.
+    if head.update_filter is not None:
+        raise InvalidInput("update_filter", "is not supported")
+    if head.update_mode not in (None, "upsert"):
+        raise InvalidInput("update_mode", "must be upsert: the others are not supported")
     if (head.points is None) == (head.batch is None):
         raise InvalidInput("points", "exactly one of points and batch is required")
     if head.points is not None:

@@ -74,7 +74,7 @@ def packed_vector(value: bytes, field: str) -> NDArray[np.float32]:
 def packed_block(packed: Packed, points_count: int) -> VectorBlock:
     """All vectors of a name, sent as one run of bytes: a view of the body on little-endian CPUs."""
     row_bytes, rest = divmod(len(packed.data), max(points_count, 1))
-    if rest or row_bytes % FLOAT_BYTES:
+    if rest or row_bytes % FLOAT_BYTES or (row_bytes and not points_count):
         raise InvalidInput(
             packed.field.rstrip("."),
             f"has {len(packed.data)} bytes, which are no {points_count} equal rows of float32",

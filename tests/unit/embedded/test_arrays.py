@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from balsadb.api.codec import Format, encode
-from balsadb.api.slices import cut_upsert
-from balsadb.embedded.arrays import gather_upsert, packed_vector
+from balsadb.api.slices import Packed, cut_upsert
+from balsadb.embedded.arrays import gather_upsert, packed_block, packed_vector
 from balsadb.errors import InvalidInput
 
 
@@ -98,3 +98,9 @@ def test_other_tasks_run_in_between():
 
     asyncio.run(run())
     assert len(turns) >= 4
+
+
+def test_packed_rows_of_no_points_are_refused():
+    with pytest.raises(InvalidInput, match=r"batch\.vectors"):
+        packed_block(Packed(bytes(4), "batch.vectors"), 0)
+    assert packed_block(Packed(b"", "batch.vectors"), 0).values.shape == (0, 0)
