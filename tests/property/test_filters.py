@@ -48,6 +48,8 @@ LEAVES = st.one_of(
     st.fixed_dictionaries({"key": KEYS, "range": RANGES}),
     st.fixed_dictionaries({"is_empty": st.fixed_dictionaries({"key": KEYS})}),
     st.fixed_dictionaries({"is_null": st.fixed_dictionaries({"key": KEYS})}),
+    st.fixed_dictionaries({"key": KEYS, "is_empty": st.booleans()}),
+    st.fixed_dictionaries({"key": KEYS, "is_null": st.booleans()}),
     st.fixed_dictionaries({"has_id": st.lists(st.integers(0, 14), max_size=5)}),
 )
 
@@ -78,11 +80,16 @@ def holds(tree: dict[str, Any], point: int, payload: dict[str, Any]) -> bool:
 def _holds_one(condition: dict[str, Any], point: int, payload: dict[str, Any]) -> bool:
     if "has_id" in condition:
         return point in condition["has_id"]
+    for kind in ("is_empty", "is_null"):
+        if isinstance(condition.get(kind), bool):
+            plain = {kind: {"key": condition["key"]}}
+            return _holds_one(plain, point, payload) is condition[kind]
     if "is_empty" in condition:
         found = lookup(payload, condition["is_empty"]["key"])
         return all(value is None or value == [] for value in found)
     if "is_null" in condition:
-        return any(value is None for value in lookup(payload, condition["is_null"]["key"]))
+        found = lookup(payload, condition["is_null"]["key"])
+        return any(value is None or (isinstance(value, list) and None in value) for value in found)
     if "key" not in condition:
         return holds(condition, point, payload)
     scalars: list[Any] = []
@@ -121,7 +128,7 @@ def _within(value: Any, bounds: dict[str, float]) -> bool:
 
 
 def _matches(value: Any, match: dict[str, Any]) -> bool:
-    if not isinstance(value, str | int | float):
+    if value is None:
         return False
     kind, operand = next(iter(match.items()))
     operands = operand if isinstance(operand, list) else [operand]

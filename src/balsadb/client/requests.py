@@ -350,8 +350,9 @@ def query(
 def query_batch(
     collection: str, searches: Sequence[Search]
 ) -> Call[list[list[results.ScoredPoint]]]:
-    """Several queries at one state of the collection; the answers are in the order of the
-    searches, each of which is a mapping with `query` and any of `QueryOptions`."""
+    """Several queries in one call; the answers are in the order of the searches, each of which is
+    a mapping with `query` and any of `QueryOptions`. Between two of them, writes of others may come
+    in."""
 
     def points(found: list[results.QueryResult]) -> list[list[results.ScoredPoint]]:
         return [answer.points for answer in found]

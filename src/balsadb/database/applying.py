@@ -146,7 +146,15 @@ def _payload_change(command: ChangePayloadCommand) -> Callable[[bytes], bytes]:
     paths = [parse_path(key, "keys") for key in command.keys]
     if command.action == commands.SET and not paths:
         update = decode_shallow(command.payload)
-        return lambda text: encode_payload({**decode_shallow(text), **update})
+        gone = {key for key, value in update.items() if bytes(value) == b"null"}
+
+        def merged(text: bytes) -> bytes:
+            payload = {**decode_shallow(text), **update}
+            for key in gone:
+                del payload[key]
+            return encode_payload(payload)
+
+        return merged
     change: dict[str, Any] = decode_payload(command.payload)
 
     def rewrite(text: bytes) -> bytes:

@@ -160,6 +160,10 @@ class Database:
         """The points nearest to a vector, best first."""
         return reads.query(self.catalog.get(name), query)
 
+    def query_many(self, name: str, queries: Sequence[Query]) -> list[list[ScoredPoint]]:
+        """Several queries of one collection; between two of them it may change."""
+        return reads.query_many(self.catalog.get(name), queries)
+
     def check(self) -> list[str]:
         """Violated invariants, in words; empty if all hold. For tests and `doctor`."""
         return [

@@ -5,12 +5,13 @@ and at least `min_should.min_count` of `min_should.conditions` hold. A condition
 
 * `{"key", "match": {"value" | "any" | "except"}}`: among the values at the key (a list counts as
   its elements), some string, integer or boolean is equal to the operand, or to one of the operands;
-  `except`: some string, number or boolean is equal to none. Types are exact: the integer 5 is
-  neither the float 5.0 nor true. Objects, nulls and lists in lists never match.
+  `except`: some value but null is equal to none. Types are exact: the integer 5 is neither the
+  float 5.0 nor true; objects and lists in lists are equal to nothing.
 * `{"key", "range": {"gt", "gte", "lt", "lte"}}`: some integer or float, compared as float64.
 * `{"has_id": [...]}`, `{"has_vector": name}`.
 * `{"is_empty": {"key"}}`: every value at the key is null or `[]`, or there is none.
-* `{"is_null": {"key"}}`: a value at the key is null (an element of a list does not count).
+* `{"is_null": {"key"}}`: a value at the key, or an element of a list there, is null.
+* `{"key", "is_empty" | "is_null": true | false}`: the same of that key, or the opposite.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -56,7 +57,7 @@ class IsEmpty(msgspec.Struct, frozen=True):
 
 
 class IsNull(msgspec.Struct, frozen=True):
-    """A null at the key."""
+    """A null at the key, or in a list at the key."""
 
     key: str
     steps: tuple[Step, ...]
@@ -105,7 +106,10 @@ _I64 = 1 << 63
 def parse(value: object, field: str = "filter") -> Filter:
     """The filter of a JSON-like object. InvalidInput naming the path, such as
     `filter.must[0].match.value`; LimitExceeded for too many or too deep conditions."""
-    return _Parser().filter(_object(value, field), field, 1)
+    tree = _Parser().filter(_object(value, field), field, 1)
+    if len({key for key, _ in keys_of(tree)}) > limits.FILTER_KEYS_MAX:
+        raise LimitExceeded(field, f"at most {limits.FILTER_KEYS_MAX} different payload keys")
+    return tree
 
 
 class _Parser:
@@ -172,10 +176,14 @@ def _leaf(kind: str, value: Mapping[str, Any], field: str) -> Condition:
             raise InvalidInput(where, "must be a vector name")
         return HasVector(operand)
     if kind in ("is_empty", "is_null"):
+        make_test = IsEmpty if kind == "is_empty" else IsNull
+        if isinstance(operand, bool):
+            test = make_test(value.get("key", ""), parse_path(value.get("key"), f"{field}.key"))
+            return test if operand else Filter(must_not=(test,))
         inner = _object(operand, where)
         _known(inner, ("key",), where)
         steps = parse_path(inner.get("key"), f"{where}.key")
-        return (IsEmpty if kind == "is_empty" else IsNull)(inner["key"], steps)
+        return make_test(inner["key"], steps)
     steps = parse_path(value.get("key"), f"{field}.key")
     make = _match if kind == "match" else _range
     return make(value["key"], steps, _object(operand, where), where)

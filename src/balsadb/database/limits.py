@@ -23,6 +23,9 @@ PAYLOAD_HEAP_BYTES_MAX = 8 << 30
 """Bytes of all payloads of one collection, dead ones included until the heap is compacted."""
 PAYLOAD_BYTES_MAX = 512 << 10
 """Canonical JSON of one point's payload."""
+PAYLOAD_DEPTH_MAX = 128
+"""Objects and lists inside one another in a payload. Its decoder recurses, and how far it may do
+that depends on the caller's stack: apply must never be the one to find out."""
 SCHEMA_BYTES_MAX = 1 << 20
 """Canonical JSON of one collection's schema."""
 BATCH_POINTS_MAX = 10_000
@@ -33,6 +36,10 @@ COMMAND_BYTES_MAX = 1 << 20
 """Encoded length of one command."""
 PAGE_MAX = 10_000
 """`limit` of scroll and query."""
+ANSWER_COMPONENTS_MAX = 1 << 24
+"""Components of all vectors of one answer; on their way out, they take some 32 bytes each."""
+BATCH_RESULTS_MAX = 100_000
+"""`limit` of all queries of one batch together."""
 OFFSET_MAX = 100_000
 """`offset` of query (the pages before it are computed and thrown away)."""
 EF_MAX = 10_000
@@ -47,6 +54,9 @@ FILTER_DEPTH_MAX = 16
 """Filters nested in filters."""
 FILTER_CONDITIONS_MAX = 1_000
 """Conditions of one filter, nested ones included."""
+FILTER_KEYS_MAX = 64
+"""Different payload keys of one filter: half of `DERIVED_KEYS_MAX`, so that the typed values of a
+filter's first key are still there when its last is built."""
 MATCH_VALUES_MAX = 10_000
 """Operands of `match.any`, `match.except` and ids of `has_id`."""
 PAYLOAD_KEYS_MAX = 1_000

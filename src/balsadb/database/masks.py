@@ -17,7 +17,7 @@ from balsadb.database.filters import (
     Range,
 )
 from balsadb.database.paths import Step
-from balsadb.database.payload_keys import FILLED, NULL, Entries, KeyValues
+from balsadb.database.payload_keys import FILLED, NULL, OTHER, Entries, KeyValues
 from balsadb.database.point_ids import Ids
 
 Mask = NDArray[np.bool_]
@@ -134,6 +134,7 @@ def _match(mask: Mask, values: KeyValues, match: Match) -> None:
         if match.integers:
             _mark(mask, values.integers, lambda numbers: _among(numbers, match.integers))
         return
+    np.not_equal(values.bits & OTHER, 0, out=mask)
     for entries in (values.floats, values.flags):
         mask[entries.slots] = True
     _mark(mask, values.words, lambda words: ~_among(words, codes))

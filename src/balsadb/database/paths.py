@@ -79,13 +79,21 @@ def merge_at(payload: dict[str, Any], steps: tuple[Step, ...], change: dict[str,
         if not isinstance(step, str):
             for found in values_at(payload, steps):
                 if is_object(found):
-                    found.update(change)
+                    _merge(found, change)
             return
         below: Any = owner.get(step)
         if not is_object(below):
             below = owner[step] = {}
         owner = below
+    _merge(owner, change)
+
+
+def _merge(owner: dict[str, Any], change: dict[str, Any]) -> None:
+    """Set keys; a null removes its key, as the dialect has it."""
     owner.update(change)
+    for key, value in change.items():
+        if value is None:
+            del owner[key]
 
 
 def kept(value: Any, paths: list[tuple[Step, ...]], *, include: bool) -> dict[str, Any]:

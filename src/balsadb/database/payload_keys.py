@@ -20,8 +20,9 @@ from balsadb.database.locks import Mutex
 from balsadb.database.paths import Step, is_list, values_at
 from balsadb.database.payload_store import PayloadStore
 
-FILLED, NULL, LISTED = 1, 2, 4
-"""Bits of a slot: some value is neither null nor `[]`; some value is null; it has entries."""
+FILLED, NULL, LISTED, OTHER = 1, 2, 4, 8
+"""Bits of a slot: some value is neither null nor `[]`; some value, or element of a list, is null;
+it has entries; some value is an object, or some element of a list an object or a list."""
 CODES_SLACK = 4_096
 """Interned words beyond which, and beyond four an entry, the key is built anew."""
 SLICE_SLOTS = 2_048
@@ -209,15 +210,16 @@ class PayloadKey:
             found = values_at(value, self._steps, 1)
         bits = 0
         for one in found:
-            if one is None:
-                bits |= NULL
-            elif is_list(one):
-                bits |= FILLED if one else 0
-                for part in one:
-                    bits |= LISTED if batch.add(slot, part) else 0
-            else:
-                bits |= FILLED
-                bits |= LISTED if batch.add(slot, one) else 0
+            filled = one is not None
+            parts = [one]
+            if is_list(one):
+                filled, parts = bool(one), one
+            bits |= FILLED if filled else 0
+            for part in parts:
+                if part is None:
+                    bits |= NULL
+                else:
+                    bits |= LISTED if batch.add(slot, part) else OTHER
         return bits
 
 

@@ -8,7 +8,7 @@ run before that change. Requests are cut into commands of at most `COMMAND_POINT
 several is not.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, cast
 
@@ -174,7 +174,27 @@ def payload_text(payload: Any, field: str, place: int | None = None) -> bytes:
         raise InvalidInput(where, f"not a JSON object: {error}") from None
     if len(text) > limits.PAYLOAD_BYTES_MAX:
         raise LimitExceeded(where, f"at most {limits.PAYLOAD_BYTES_MAX} bytes of JSON")
+    if text.count(b"{") + text.count(b"[") > limits.PAYLOAD_DEPTH_MAX:
+        _check_depth(cast("object", payload), where)
     return text
+
+
+def _check_depth(payload: object, field: str) -> None:
+    """LimitExceeded if objects and lists are nested too deep; works level by level."""
+    level = [payload]
+    for _ in range(limits.PAYLOAD_DEPTH_MAX):
+        level = [part for value in level for part in _parts(value)]
+    if any(isinstance(value, Mapping | list | tuple) for value in level):
+        raise LimitExceeded(
+            field, f"at most {limits.PAYLOAD_DEPTH_MAX} objects and lists inside one another"
+        )
+
+
+def _parts(value: object) -> Iterable[object]:
+    """What is in an object or a list."""
+    if isinstance(value, Mapping):
+        return cast("Mapping[str, object]", value).values()
+    return cast("Sequence[object]", value) if isinstance(value, list | tuple) else ()
 
 
 def _block(

@@ -121,6 +121,8 @@ def query(collection: Collection, asked: Query) -> list[ScoredPoint]:
     """The points nearest to a vector or a point, best first; without either, in id order."""
     _check_query(asked)
     tree = _tree(collection, asked.filter)
+    if asked.vector is None and asked.id is None:
+        return _first_points(collection, tree, asked)
     ordinal = collection.ordinal(asked.using)
     vector = None
     if asked.vector is not None:
@@ -130,9 +132,7 @@ def query(collection: Collection, asked: Query) -> list[ScoredPoint]:
         own = -1
         if asked.id is not None:
             own, vector = _vector_of(collection, ordinal, asked.id)
-        if vector is None:
-            slots = _in_order(collection, tree, None)[asked.offset :][: asked.limit]
-            return _scored(collection, slots, np.zeros(slots.size, np.float32), asked.selection)
+        assert vector is not None
         mask = None if tree is None else mask_of(collection, tree)
         wanted = asked.limit + asked.offset + (own >= 0)
         index = collection.vectors[ordinal].index
@@ -149,6 +149,27 @@ def query(collection: Collection, asked: Query) -> list[ScoredPoint]:
             slots, scores = slots[other], scores[other]
         slots, scores = _cut(asked, collection.schema.vectors[ordinal].distance, slots, scores)
         return _scored(collection, slots, scores, asked.selection)
+
+
+def query_many(collection: Collection, asked: Sequence[Query]) -> list[list[ScoredPoint]]:
+    """Several queries, one after the other; each sees the collection as it is in its turn."""
+    if sum(one.limit for one in asked) > limits.BATCH_RESULTS_MAX:
+        raise LimitExceeded("searches", f"at most {limits.BATCH_RESULTS_MAX} results together")
+    answers: list[list[ScoredPoint]] = []
+    components = 0
+    for one in asked:
+        answers.append(query(collection, one))
+        components += len(answers[-1]) * _components(collection, one.selection)
+        _check_components(components, "searches")
+    return answers
+
+
+def _first_points(collection: Collection, tree: Filter | None, asked: Query) -> list[ScoredPoint]:
+    """The answer to a query that names nothing to be near to."""
+    with collection.lock.shared():
+        collection.check_open()
+        slots = _in_order(collection, tree, None)[asked.offset :][: asked.limit]
+        return _scored(collection, slots, np.zeros(slots.size, np.float32), asked.selection)
 
 
 def query_vector(
@@ -214,7 +235,8 @@ def _cut(
     span = slice(asked.offset, asked.offset + asked.limit)
     slots, scores = slots[span], scores[span]
     if asked.score_threshold is not None:
-        bound = np.float32(asked.score_threshold)
+        with np.errstate(over="ignore"):
+            bound = np.float32(asked.score_threshold)
         good = scores >= bound if larger_is_better(metric) else scores <= bound
         slots, scores = slots[good], scores[good]
     return slots, scores
@@ -346,16 +368,11 @@ def _vectors(
     collection: Collection, slots: NDArray[Any], selection: Selection
 ) -> list[WireVector | None]:
     """The vectors asked for, point by point."""
-    wanted = selection.vector
     result: list[WireVector | None] = [None] * len(slots)
-    if wanted is False:
+    if selection.vector is False:
         return result
-    if wanted is True:
-        ordinals = list(range(len(collection.vectors)))
-    elif isinstance(wanted, list | tuple):
-        ordinals = [collection.ordinal(name, "with_vector") for name in wanted]
-    else:
-        raise InvalidInput("with_vector", "must be a boolean or a list of vector names")
+    ordinals = _ordinals(collection, selection)
+    _check_components(len(slots) * _components(collection, selection), "limit")
     found: list[dict[str, list[float]]] = [{} for _ in result]
     for ordinal in ordinals:
         part = collection.vectors[ordinal]
@@ -367,3 +384,26 @@ def _vectors(
     for place, named in enumerate(found):
         result[place] = named[""] if list(named) == [""] else named
     return result
+
+
+def _ordinals(collection: Collection, selection: Selection) -> list[int]:
+    """Which vectors are asked for."""
+    wanted = selection.vector
+    if isinstance(wanted, bool):
+        return list(range(len(collection.vectors))) if wanted else []
+    if isinstance(wanted, list | tuple):
+        return [collection.ordinal(name, "with_vector") for name in wanted]
+    raise InvalidInput("with_vector", "must be a boolean or a list of vector names")
+
+
+def _components(collection: Collection, selection: Selection) -> int:
+    """Components of the vectors of one point of an answer."""
+    schemas = collection.schema.vectors
+    return sum(schemas[ordinal].size for ordinal in _ordinals(collection, selection))
+
+
+def _check_components(components: int, field: str) -> None:
+    if components > limits.ANSWER_COMPONENTS_MAX:
+        raise LimitExceeded(
+            field, f"at most {limits.ANSWER_COMPONENTS_MAX} vector components in one answer"
+        )

@@ -123,7 +123,7 @@ class DeletePoints(msgspec.Struct, frozen=True):
 
 class SetPayload(msgspec.Struct, frozen=True):
     """Merge the top-level keys of `payload` into the payloads of the points selected; with `key`,
-    into the object found at that path."""
+    into the object found at that path. A key whose value is null is removed."""
 
     collection: str
     payload: PayloadLike

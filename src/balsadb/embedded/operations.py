@@ -253,7 +253,7 @@ class Operations:
             lambda database: database.scroll(
                 name, limit=limit, offset=offset, filter=filtering, selection=chosen
             ),
-            heavy=limit > HEAVY_PAGE or filtering is not None,
+            heavy=True,  # the order of ids may have to be sorted first
         )
 
     async def count_points(self, call: Call) -> Any:
@@ -310,7 +310,7 @@ class Operations:
         name = call.collection
         return await self._read(
             call,
-            lambda database: [database.query(name, query) for query in parsed],
+            lambda database: database.query_many(name, parsed),
             heavy=len(parsed) > 1,
         )
 

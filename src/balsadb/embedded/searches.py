@@ -45,6 +45,7 @@ def is_heavy(query: Query) -> bool:
     """Whether to run on a thread: a hop costs 60 us, a plain search 150."""
     return (
         query.exact
+        or (query.vector is None and query.id is None)  # the order of ids may have to be sorted
         or query.filter is not None
         or (query.hnsw_ef or 0) > HEAVY_EF
         or query.limit + query.offset > HEAVY_RESULTS

@@ -1,0 +1,103 @@
+"""Corners of the dialect: nulls in payloads, conditions on them, queries that name no vector."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from balsadb.database import (
+    CreateCollection,
+    OverwritePayload,
+    Query,
+    Selection,
+    SetPayload,
+    UpsertPoints,
+    VectorBlock,
+    VectorParams,
+)
+from balsadb.errors import InvalidInput
+
+PAYLOADS: dict[int, dict[str, Any]] = {
+    1: {},
+    2: {"k": None},
+    3: {"k": []},
+    4: {"k": [None]},
+    5: {"k": ["a", None]},
+    6: {"k": "a"},
+    7: {"k": {}},
+    8: {"k": [[]]},
+    9: {"k": [{"a": 1}, "a"]},
+    10: {"k": False},
+    11: {"k": 1.5},
+    12: {"k": ["a", "b"]},
+}
+
+
+@pytest.fixture
+def filled(bench):
+    bench.create()
+    bench.upsert(list(PAYLOADS), list(PAYLOADS.values()))
+    return bench
+
+
+def matching(bench, condition: dict[str, Any]) -> list[int]:
+    found = bench.database.scroll("films", filter={"must": [condition]}, limit=100)
+    return [point.id for point in found.points]
+
+
+def payload_of(bench, point: int) -> Any:
+    shown = Selection(payload=True, raw_payload=False)
+    (found,) = bench.database.retrieve("films", [point], selection=shown)
+    return found.payload
+
+
+EMPTY = [1, 2, 3]
+NULL = [2, 4, 5]
+
+
+@pytest.mark.parametrize(
+    ("condition", "expected"),
+    [
+        ({"is_empty": {"key": "k"}}, EMPTY),
+        ({"key": "k", "is_empty": True}, EMPTY),
+        ({"key": "k", "is_empty": False}, sorted(PAYLOADS.keys() - set(EMPTY))),
+        ({"is_null": {"key": "k"}}, NULL),
+        ({"key": "k", "is_null": True}, NULL),
+        ({"key": "k", "is_null": False}, sorted(PAYLOADS.keys() - set(NULL))),
+        ({"key": "k", "match": {"except": ["a"]}}, [7, 8, 9, 10, 11, 12]),
+        ({"key": "k", "match": {"except": [1]}}, [5, 6, 7, 8, 9, 10, 11, 12]),
+        ({"key": "k", "match": {"except": []}}, [5, 6, 7, 8, 9, 10, 11, 12]),
+    ],
+)
+def test_nulls_lists_and_objects(filled, condition, expected):
+    assert matching(filled, condition) == expected
+
+
+@pytest.mark.parametrize("kind", ["is_empty", "is_null"])
+def test_a_field_condition_without_a_key_is_refused(filled, kind):
+    with pytest.raises(InvalidInput, match=r"filter\.must\[0\]\.key"):
+        matching(filled, {kind: True})
+    with pytest.raises(InvalidInput, match=rf"filter\.must\[0\]\.{kind}\.key"):
+        matching(filled, {kind: {}})
+
+
+def test_setting_a_key_to_null_removes_it(bench, restart):
+    bench.create()
+    bench.upsert([1], [{"a": 1, "b": {"x": 1, "y": None}, "c": None}])
+    bench.do(SetPayload("films", {"a": None, "d": 2, "e": None}, [1]))
+    assert payload_of(bench, 1) == {"b": {"x": 1, "y": None}, "c": None, "d": 2}
+    bench.do(SetPayload("films", {"x": None, "z": {"n": None}}, [1], key="b"))
+    assert payload_of(bench, 1) == {"b": {"y": None, "z": {"n": None}}, "c": None, "d": 2}
+    bench.do(OverwritePayload("films", {"a": None}, [1]))
+    assert payload_of(bench, 1) == {"a": None}
+    assert restart(bench.database).columns.digest() == bench.database.columns.digest()
+
+
+def test_a_query_without_a_target_needs_no_vector_name(bench):
+    params = {"text": VectorParams(2, "Dot"), "image": VectorParams(3, "Dot")}
+    bench.do(CreateCollection("films", params))
+    block = VectorBlock(np.ones((2, 2), np.float32))
+    bench.do(UpsertPoints("films", [7, 3], {"text": block}))
+    assert [point.id for point in bench.database.query("films", Query(limit=5))] == [3, 7]
+    with pytest.raises(InvalidInput, match="using"):
+        bench.database.query("films", Query(vector=[1.0, 1.0]))
