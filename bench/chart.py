@@ -112,8 +112,11 @@ def curve(points: list[Mapping[str, Any]]) -> Iterator[str]:
     yield f'<polyline class="line" points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in places)}"/>'
     for point, (x, y) in zip(points, places, strict=True):
         yield f'<circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="3.5"/>'
-        if point["ef"] in (16, 32, 64, 128, 256):
-            yield text(x + 8, y - 6, f"ef {point['ef']}", "value" if point["ef"] == 64 else "")
+        name, style = f"ef {point['ef']}", "value" if point["ef"] == 64 else ""
+        if point["ef"] in (16, 32, 64):
+            yield text(x + 8, y - 6, name, style)
+        elif point["ef"] in (128, 256):  # below the curve: the other panel is near
+            yield text(x - 8, y + 12, name, style, "end")
 
 
 def bars(latencies: list[Latency]) -> Iterator[str]:
@@ -130,7 +133,7 @@ def bars(latencies: list[Latency]) -> Iterator[str]:
         yield line((bound, y - 4), (bound, y + 26), "most")
         yield text(max(BARS + width, bound) + 8, y + 16, f"{latency.p50_ms:.2f}", "value")
     yield line((BARS, BOTTOM + 35.5), (BARS, BOTTOM + 47.5), "most")
-    yield text(BARS + 10, BOTTOM + 45, "what must hold")
+    yield text(BARS + 10, BOTTOM + 45, "the most it may take")
 
 
 def draw(folder: Path) -> str:
