@@ -64,11 +64,14 @@ def values_at(value: Any, steps: tuple[Step, ...], first: int = 0) -> list[Any]:
 
 
 def delete_at(value: Any, steps: tuple[Step, ...]) -> None:
-    """Remove the keys a path leads to, in place; elements of lists stay."""
+    """Remove the keys a path leads to, in place. A path that ends in `[]` empties the list; one
+    that ends in `[0]` does nothing: done twice, it would remove two elements."""
     last = steps[-1]
     for owner in values_at(value, steps[:-1]):
         if is_object(owner) and isinstance(last, str):
             owner.pop(last, None)
+        elif is_list(owner) and last == EACH:
+            owner.clear()
 
 
 def merge_at(payload: dict[str, Any], steps: tuple[Step, ...], change: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from balsadb.database import (
     CreateCollection,
+    DeletePayloadKeys,
     OverwritePayload,
     Query,
     Selection,
@@ -101,3 +102,10 @@ def test_a_query_without_a_target_needs_no_vector_name(bench):
     assert [point.id for point in bench.database.query("films", Query(limit=5))] == [3, 7]
     with pytest.raises(InvalidInput, match="using"):
         bench.database.query("films", Query(vector=[1.0, 1.0]))
+
+
+def test_deleting_through_lists(bench):
+    bench.create()
+    bench.upsert([1], [{"a": [1, 2], "b": [{"x": 1, "y": [3]}, 4, {"y": [5]}], "c": [6]}])
+    bench.do(DeletePayloadKeys("films", ["a[]", "b[].y[]", "b[].x", "c[0]", "d[]"], [1]))
+    assert payload_of(bench, 1) == {"a": [], "b": [{"y": []}, 4, {"y": []}], "c": [6]}
