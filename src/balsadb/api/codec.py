@@ -121,6 +121,8 @@ def _buffer_as_bytes(value: Any) -> Any:
     raise NotImplementedError(f"cannot encode {type(value).__name__}")
 
 
+_PLAIN = frozenset({bool, int, float, str})
+
 _JSON = msgspec.json.Encoder(enc_hook=_buffer_as_list)
 _MSGPACK = msgspec.msgpack.Encoder(enc_hook=_buffer_as_bytes)
 
@@ -128,10 +130,13 @@ _MSGPACK = msgspec.msgpack.Encoder(enc_hook=_buffer_as_bytes)
 def _without_raw(value: Any) -> Any:
     """`value` as builtins that msgpack can hold: `Raw` (JSON bytes) decoded, and the numbers of a
     field called `vector` packed as float32."""
+    if value is None or type(value) in _PLAIN:
+        return value
     if isinstance(value, msgspec.Raw):
         return msgspec.json.decode(value)
     if isinstance(value, msgspec.Struct):
-        named = ((item.name, getattr(value, item.name)) for item in msgspec.structs.fields(value))
+        # Not `msgspec.structs.fields`: it works the types out anew, 80 us for each point found.
+        named = ((name, getattr(value, name)) for name in value.__struct_fields__)
         return {
             name: pack_vector(item) if name == "vector" else _without_raw(item)
             for name, item in named
