@@ -10,6 +10,7 @@ import logging
 import secrets
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 from balsadb.cluster.boot import Boot
 from balsadb.cluster.driver import Driver
@@ -23,6 +24,7 @@ from balsadb.cluster.shell import Body, Shell
 from balsadb.cluster.workers import Fatal, Pulse
 from balsadb.columns import ColumnSet
 from balsadb.database import Database
+from balsadb.database.linking import ONE_THREAD, Spread
 from balsadb.errors import InvalidInput
 from balsadb.index import compilations, compile_all
 from balsadb.storage import DataDir, RealFiles, WalOptions, cluster_id
@@ -65,8 +67,10 @@ class Node:
         data_dir = DataDir.open(files, node, cluster, lambda: secrets.randbits(62) + 1, wal_options)
         digests = ReplicaDigests(fatal)
 
+        spread = _spread(settings.link_threads)
+
         def machine(columns: ColumnSet | None) -> ObservedDatabase:
-            return ObservedDatabase(Database(columns), digests)
+            return ObservedDatabase(Database(columns), digests, spread)
 
         started = time.monotonic()
         header = data_dir.wal_header
@@ -145,6 +149,13 @@ def _members(settings: NodeSettings) -> dict[NodeId, str]:
     if settings.members:
         return {NodeId(node): address for node, address in settings.members.items()}
     return {NodeId(settings.node): f"{settings.peer_host}:{settings.peer_port}"}
+
+
+def _spread(threads: int) -> Spread:
+    """One slice of a plan for each thread; the edit is the same for any number of them."""
+    if threads == 1:
+        return ONE_THREAD
+    return Spread(threads, ThreadPoolExecutor(threads, thread_name_prefix="link").map)
 
 
 def _peer_socket(settings: NodeSettings) -> socket.socket:

@@ -15,6 +15,7 @@ from balsadb.cluster.workers import Fatal, Worker
 from balsadb.columns import ColumnSet, FrozenColumn
 from balsadb.database import Database, LinkWork, Result
 from balsadb.database.commands import MarkerCommand, decode
+from balsadb.database.linking import ONE_THREAD, Spread
 from balsadb.errors import NotReady
 from balsadb.types import LogIndex
 
@@ -79,8 +80,11 @@ class ReplicaDigests:
 class ObservedDatabase:
     """The database as the driver sees it, with an eye on markers."""
 
-    def __init__(self, database: Database, digests: ReplicaDigests) -> None:
+    def __init__(
+        self, database: Database, digests: ReplicaDigests, spread: Spread = ONE_THREAD
+    ) -> None:
         self.database = database
+        self._spread = spread
         self._digests = digests
 
     @property
@@ -101,7 +105,7 @@ class ObservedDatabase:
 
     def plan(self, work: LinkWork, rows_limit: int, /) -> bytes | None:
         """The encoded command that links at most `rows_limit` rows."""
-        return self.database.plan(work, rows_limit)
+        return self.database.plan(work, rows_limit, self._spread)
 
     def maintenance(self) -> list[bytes]:
         """Housekeeping commands to propose in a quiet moment."""

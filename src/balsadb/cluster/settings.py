@@ -15,6 +15,14 @@ PORT_STEP = 10
 """A local cluster's node i listens on CLIENT_PORT + 10 i and PEER_PORT + 10 i."""
 
 
+_RANGES = (
+    ("port", 0, 65535),
+    ("peer_port", 0, 65535),
+    ("tick_ms", 10, 1000),
+    ("link_threads", 1, 256),
+)
+
+
 class NodeSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Options of one node.
 
@@ -48,17 +56,15 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True):
         loopback = ("127.0.0.1", "localhost", "::1")
         if self.node < 1:
             raise InvalidInput("node", "must be 1 or larger")
-        for name in ("port", "peer_port"):
-            if not 0 <= getattr(self, name) <= 65535:
-                raise InvalidInput(name, "must be a port number, 0 to 65535")
+        for name, least, most in _RANGES:
+            if not least <= getattr(self, name) <= most:
+                raise InvalidInput(name, f"must be {least} to {most}")
         if self.host not in loopback and not self.api_key:
             raise InvalidInput("host", "needs an api_key to listen beyond loopback")
         if self.peer_host not in loopback and not self.cluster_secret:
             raise InvalidInput("peer_host", "needs a cluster_secret to listen beyond loopback")
         if self.members and self.node not in self.members:
             raise InvalidInput("members", f"must contain this node ({self.node})")
-        if not 10 <= self.tick_ms <= 1000:
-            raise InvalidInput("tick_ms", "must be 10 to 1000")
         if not self.heartbeat_ticks < self.election_ticks:
             raise InvalidInput("heartbeat_ticks", "must be below election_ticks")
         if not self.log_tail_bytes < self.checkpoint_log_bytes < self.log_bytes_max:

@@ -305,7 +305,7 @@ class Shell:
     async def _status(self) -> dict[str, Any]:
         status = self.driver.status()
         transport = self._transport
-        status["queues"] = {**self._executors.depths, "waiting": len(self._tokens)}
+        status["queues"] |= {**self._executors.depths, "waiting": len(self._tokens)}
         status["frames_dropped"] = 0 if transport is None else transport.dropped
         status["frames_malformed"] = self.malformed_frames
         return status

@@ -10,7 +10,7 @@ from balsadb.database import linking, reads
 from balsadb.database.applying import execute
 from balsadb.database.catalog import Catalog
 from balsadb.database.commands import MarkerCommand, Origin, decode, encode
-from balsadb.database.linking import LinkWork
+from balsadb.database.linking import ONE_THREAD, LinkWork, Spread
 from balsadb.database.prepare import prepare
 from balsadb.database.requests import PointIdLike, Request, SessionKey
 from balsadb.database.results import CollectionInfo, Record, Result, ScoredPoint, ScrollPage
@@ -107,9 +107,9 @@ class Database:
         """The vector name that most needs linking; `idle`: even a short tail counts."""
         return linking.link_work(self.catalog, idle=idle)
 
-    def plan(self, work: LinkWork, rows_limit: int) -> bytes | None:
+    def plan(self, work: LinkWork, rows_limit: int, spread: Spread = ONE_THREAD) -> bytes | None:
         """An encoded Link command for up to `rows_limit` rows; runs beside apply."""
-        return linking.plan(self.catalog, work, rows_limit)
+        return linking.plan(self.catalog, work, rows_limit, spread)
 
     def maintenance(self) -> list[bytes]:
         """Encoded commands (heap compaction) the leader should propose now; mostly none."""

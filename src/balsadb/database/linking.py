@@ -6,6 +6,7 @@ from balsadb.database import commands, limits
 from balsadb.database.catalog import Catalog
 from balsadb.database.collection import Collection
 from balsadb.index import VectorIndex
+from balsadb.index.planner import Run
 from balsadb.types import CollectionUid
 
 
@@ -42,13 +43,24 @@ def link_work(catalog: Catalog, *, idle: bool) -> LinkWork | None:
     return best
 
 
-def plan(catalog: Catalog, work: LinkWork, rows_limit: int) -> bytes | None:
+class Spread(msgspec.Struct, frozen=True):
+    """How a plan's searches are spread over threads: `run` is called like `map`, with `slices`
+    arguments. The edit does not depend on it."""
+
+    slices: int = 1
+    run: Run = map
+
+
+ONE_THREAD = Spread()
+
+
+def plan(catalog: Catalog, work: LinkWork, rows_limit: int, spread: Spread) -> bytes | None:
     """An encoded Link command, or None if there is nothing to do (any more). Runs beside apply."""
     collection = catalog.by_uid.get(work.uid)
     if collection is None:
         return None
     ordinal = collection.ordinals[work.vector_name]
-    edit = collection.vectors[ordinal].index.plan(rows_limit)
+    edit = collection.vectors[ordinal].index.plan(rows_limit, slices=spread.slices, run=spread.run)
     if edit is None:
         return None
     return commands.encode(commands.LinkCommand(commands.NO_ORIGIN, work.uid, ordinal, edit))
