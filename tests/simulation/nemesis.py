@@ -28,6 +28,15 @@ class Nemesis:
             self._transfer,
             self._rumour,
         )
+        if world.knobs.rough:
+            self._actions += (
+                self._bounce,
+                self._bounce,
+                self._slow_apply,
+                self._storm,
+                self._fail_soon,
+                self._fail_soon,
+            )
 
     def wait(self) -> None:
         """Until the next action."""
@@ -73,6 +82,32 @@ class Nemesis:
             node.disk.crash_at(self.world.rng.randrange(1, 25))
             self.world.schedule(1_500_000, self._down, node)
             self.world.schedule(3_000_000, node.start)
+
+    def _fail_soon(self) -> None:
+        """One of its next disk operations is an error."""
+        node = self._any()
+        if node.alive:
+            node.disk.fail_at(self.world.rng.randrange(1, 25))
+            self.world.schedule(1_500_000, self._down, node)
+            self.world.schedule(3_000_000, node.start)
+
+    def _bounce(self) -> None:
+        """Back before anybody noticed: what was sent to its earlier life arrives in this one."""
+        node = self._any()
+        if node.alive:
+            node.crash()
+            self.world.schedule(self.world.rng.randrange(100, 30_000), node.start)
+
+    def _slow_apply(self) -> None:
+        node = self._any()
+        node.slow_apply = self.world.rng.choice((10, 50))
+        self.world.schedule(2_000_000, self._fast_apply, node)
+
+    def _fast_apply(self, node: "SimNode") -> None:
+        node.slow_apply = 1
+
+    def _storm(self) -> None:
+        self.world.network.delay_us = self.world.rng.choice((500, 5_000, 50_000, 150_000))
 
     def _crash_leader(self) -> None:
         leader = self.world.leader()

@@ -10,7 +10,7 @@ from balsadb.cluster.effects import ApplyEntries, Job, WalWork
 from balsadb.cluster.frames import decode_frame
 from balsadb.cluster.options import DriverOptions
 from balsadb.cluster.performers import JobRunner, perform_wal
-from balsadb.errors import BalsaError
+from balsadb.errors import BalsaError, DiskFailed
 from balsadb.raft import Message
 from balsadb.storage import WalHeader
 from balsadb.types import DiskId, NodeId
@@ -84,7 +84,7 @@ class SimNode:
                 **knobs.driver,
             )
             self.driver = Driver(options, self.boot)
-        except SimulatedCrash:
+        except (SimulatedCrash, DiskFailed):
             self.crash()
             return
         self.runner = JobRunner(self.boot.store, self.boot.applier)
@@ -132,7 +132,7 @@ class SimNode:
         effects = self.driver.take()
         if effects.fatal is not None:
             self.fatal = effects.fatal
-            if not world.fatal_is_fine:
+            if not world.fatal_is_fine and not isinstance(effects.fatal, DiskFailed):
                 raise effects.fatal
             self.crash()
             return
@@ -228,5 +228,6 @@ class SimNode:
             return
         try:
             event(*arguments)
-        except SimulatedCrash:
+        except (SimulatedCrash, DiskFailed):
+            # A failed disk ends the process, whatever thread met it.
             self.crash()

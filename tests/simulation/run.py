@@ -6,7 +6,7 @@ import time
 import traceback
 
 from balsadb.errors import BalsaError
-from tests.simulation.world import run_seed
+from tests.simulation.world import rough_knobs, run_seed
 
 FAILURES = (
     AssertionError,
@@ -27,13 +27,14 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=200)
     parser.add_argument("--start", type=int, default=0)
     parser.add_argument("--verbose", action="store_true")
+    parser.add_argument("--rough", action="store_true", help="more kinds of faults")
     options = parser.parse_args()
     failed: list[int] = []
     events = 0
     began = time.monotonic()
     for seed in range(options.start, options.start + options.seeds):
         try:
-            world = run_seed(seed)
+            world = run_seed(seed, rough_knobs(seed) if options.rough else None)
         except FAILURES as error:
             failed.append(seed)
             sys.stdout.write(f"seed {seed}: {type(error).__name__}: {str(error)[:400]}\n")

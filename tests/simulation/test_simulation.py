@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.simulation.world import Knobs, run_seed
+from tests.simulation.world import Knobs, rough_knobs, run_seed
 
 SEEDS = 200
+ROUGH_SEEDS = 50
 BLOCK = 10
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -32,6 +33,18 @@ def test_seeds(block: int) -> None:
             run_seed(seed)
         except BaseException as error:
             error.add_note(f"python -m tests.simulation.run --verbose --seeds 1 --start {seed}")
+            raise
+
+
+@pytest.mark.sim
+@pytest.mark.parametrize("block", range(ROUGH_SEEDS // BLOCK))
+def test_rough_seeds(block: int) -> None:
+    """With slow apply, restarts within a term, disk errors and changing delays as well."""
+    for seed in range(block * BLOCK, (block + 1) * BLOCK):
+        try:
+            run_seed(seed, rough_knobs(seed))
+        except BaseException as error:
+            error.add_note(f"python -m tests.simulation.run --rough --seeds 1 --start {seed}")
             raise
 
 

@@ -41,6 +41,8 @@ class Knobs:
     delay_us: int = 1000
     faults_us: int = 1_000_000
     """Mean time between faults; 0: none."""
+    rough: bool = False
+    """More kinds of faults: slow apply, restarts within a term, disk errors, changing delays."""
 
     @classmethod
     def of(cls, rng: random.Random) -> "Knobs":
@@ -201,9 +203,16 @@ class World:
         self.network.perfect()
         for node in self.nodes.values():
             node.paused_until = 0
-            node.slow_disk = 1
-            node.disk._crash_at = -1
+            node.slow_disk = node.slow_apply = 1
+            node.disk._crash_at = node.disk._fail_at = -1
         self.start_all()
+
+
+def rough_knobs(seed: int) -> Knobs:
+    """What the seed chooses anyway, and rough faults."""
+    knobs = Knobs.of(random.Random(seed))
+    knobs.rough = True
+    return knobs
 
 
 def run_seed(seed: int, knobs: Knobs | None = None) -> World:
