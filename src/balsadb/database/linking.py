@@ -35,8 +35,9 @@ def link_work(catalog: Catalog, *, idle: bool) -> LinkWork | None:
     """The vector name with the longest tail, if that is long enough; ties by uid."""
     best: LinkWork | None = None
     least = 1 if idle else limits.LINK_BATCH
-    for uid in sorted(catalog.by_uid):
-        for part in catalog.by_uid[uid].vectors:
+    # One look at the dictionary: apply may replace it at any moment.
+    for uid, collection in sorted(catalog.by_uid.items()):
+        for part in collection.vectors:
             tail = settled_by_edit(part.index)
             if tail >= least and (best is None or tail > best.tail):
                 best = LinkWork(uid, part.schema.name, tail)
