@@ -146,7 +146,7 @@ class ClusterService:
         # A filter is resolved, and names are looked up, on a state that holds all that was
         # acknowledged before.
         await self._wait_applied(timeout_s)
-        commands = self.database.prepare(request, session or NO_SESSION)
+        commands = await self._prepare(request, session or NO_SESSION)
         left_s = max(0.001, deadline - time.monotonic())
         answer = await self._answer(self.shell.propose(commands, left_s), left_s, write=True)
         assert isinstance(answer, Committed)
@@ -157,6 +157,14 @@ class ClusterService:
             value = found.unwrap()
             operation = int(found.log_index)
         return WriteResult(operation, value)
+
+    async def _prepare(self, request: Request, session: SessionKey) -> list[bytes]:
+        """The commands of a request. A filter is resolved on a thread: its first use of a payload
+        key reads all payloads of the collection."""
+        if getattr(request, "filter", None) is None:
+            return self.database.prepare(request, session)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._pool, self.database.prepare, request, session)
 
     async def _pace(self, request: Request, deadline: float) -> None:
         if not isinstance(request, UpsertPoints):

@@ -116,7 +116,9 @@ class Operations:
     async def get_collection(self, call: Call) -> Any:
         """State and configuration of one."""
         name = call.collection
-        return shapes.collection_info(await self._read(call, lambda database: database.info(name)))
+        # On a thread: the first time, the typed values of all declared keys are built for it.
+        info = await self._read(call, lambda database: database.info(name), heavy=True)
+        return shapes.collection_info(info)
 
     async def collection_exists(self, call: Call) -> Any:
         """Whether it exists."""
