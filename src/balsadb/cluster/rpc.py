@@ -120,11 +120,14 @@ class Calls:
                 )
 
     async def _answer(self, source: NodeId, call: Call) -> None:
+        # Whatever else escapes is a defect and goes to the log; the caller must not wait for it.
+        reply = Reply(call.id, "the request failed inside the node", b"")
         try:
             reply = Reply(call.id, "", await self._handler(call.kind, call.payload))
         except BalsaError as error:
             reply = Reply(call.id, error.message, b"")
-        self._reply(source, reply)
+        finally:
+            self._reply(source, reply)
 
     def _reply(self, source: NodeId, reply: Reply) -> None:
         self._send(FORWARD, source, _encoder.encode(reply))

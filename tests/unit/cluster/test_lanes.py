@@ -235,6 +235,8 @@ def test_a_call_is_answered_refused_or_unknown() -> None:
         async def handler(kind: str, payload: bytes) -> bytes:
             if kind == "stuck":
                 await stuck.wait()
+            if kind == "defect":
+                raise ZeroDivisionError
             if kind == "error":
                 raise NotLeader(1, "not me")
             return kind.encode() + payload
@@ -254,6 +256,10 @@ def test_a_call_is_answered_refused_or_unknown() -> None:
         assert await calls[ONE].call(TWO, "echo", b"!", 5.0) == b"echo!"
         with pytest.raises(OutcomeUnknown, match="not me"):
             await calls[ONE].call(TWO, "error", b"", 5.0)
+        # A defect of the one that is asked: said at once, not waited for.
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
+        with pytest.raises(OutcomeUnknown, match="failed inside the node"):
+            await calls[ONE].call(TWO, "defect", b"", 5.0)
         with pytest.raises(NotLeader, match="cannot be reached"):
             await calls[ONE].call(NodeId(3), "echo", b"", 5.0)
         with pytest.raises(OutcomeUnknown, match="did not answer"):
