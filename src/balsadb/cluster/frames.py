@@ -94,6 +94,6 @@ def decode_frame(data: bytes) -> PeerFrame:
             return decode_message(data[1:])
         if data[:1] == b"P":
             return _decoder.decode(memoryview(data)[1:])
-    except (msgspec.DecodeError, ValueError) as error:
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise MalformedBody("frame", f"is not a peer frame: {error}") from error
     raise MalformedBody("frame", "is neither a Raft message nor a packet")

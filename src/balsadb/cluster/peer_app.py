@@ -2,7 +2,9 @@
 
 Each POST `/lane/<name>` is one lane from one peer; its body never ends while both live. A stream
 without the cluster's secret, of another cluster, or from a node that is not a member is refused
-with a 4xx that names the field, before a byte of it is read. Runs on the shell's event loop.
+with a 4xx that names the field, before a byte of it is read. A frame that cannot be read is dropped
+and the stream goes on: a newer node may say what this one does not know; the answer at the stream's
+end tells of it. Runs on the shell's event loop.
 """
 
 import hmac
@@ -20,13 +22,15 @@ from balsadb.cluster.wire import (
     HEADER_SECRET,
     FrameReader,
 )
-from balsadb.errors import LimitExceeded
+from balsadb.errors import InvalidInput, LimitExceeded, MalformedBody
 from balsadb.types import ClusterId, NodeId
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 OnFrame = Callable[[str, NodeId, bytes], None]
+
+_NODE_DIGITS_MAX = 20
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -40,7 +44,8 @@ class Refusal(msgspec.Struct, frozen=True):
 class PeerApp:
     """The ASGI application of the peer port.
 
-    `on_frame(lane, source, payload)` is called for each frame in order; `on_open(source,
+    `on_frame(lane, source, payload)` is called for each frame in order and raises `MalformedBody`
+    for one that it cannot read; `on_open(source,
     process)` and `on_close(source)` when a stream of that node starts and ends.
     """
 
@@ -70,8 +75,9 @@ class PeerApp:
         self.on_open(source, headers.get(HEADER_PROCESS, b"").decode("latin-1"))
         try:
             await self._read(lane, source, receive)
-        except LimitExceeded as error:
-            await _answer(send, Refusal(413, error.field, error.rule))
+        except InvalidInput as error:
+            status = 413 if isinstance(error, LimitExceeded) else 400
+            await _answer(send, Refusal(status, error.field, error.rule))
             return
         finally:
             self.on_close(source)
@@ -79,14 +85,22 @@ class PeerApp:
 
     async def _read(self, lane: str, source: NodeId, receive: Receive) -> None:
         reader = FrameReader(FRAME_BYTES_MAX[lane])
+        malformed: MalformedBody | None = None
         more = True
         while more:
             message = await receive()
             if message["type"] == "http.disconnect":
                 return
             for payload in reader.feed(message.get("body", b"")):
-                self._on_frame(lane, source, payload)
+                try:
+                    self._on_frame(lane, source, payload)
+                except MalformedBody as error:
+                    malformed = malformed or error
             more = bool(message.get("more_body", False))
+        if malformed is not None:
+            raise malformed
+        if reader.held_bytes:
+            raise MalformedBody("frame", f"ends early: the last {reader.held_bytes} bytes are cut")
 
     def _refusal(self, scope: Scope, headers: dict[str, bytes]) -> Refusal | None:
         secret = headers.get(HEADER_SECRET, b"")
@@ -97,7 +111,8 @@ class PeerApp:
                 403, HEADER_CLUSTER, "must be this cluster's id: another cluster sent it"
             )
         node = headers.get(HEADER_NODE, b"")
-        if not node.isdigit() or NodeId(int(node)) not in self._members():
+        is_number = node.isdigit() and len(node) <= _NODE_DIGITS_MAX
+        if not is_number or NodeId(int(node)) not in self._members():
             return Refusal(403, HEADER_NODE, "must be a member of this cluster")
         path = str(scope["path"])
         if scope["method"] != "POST" or path.removeprefix("/lane/") not in FRAME_BYTES_MAX:

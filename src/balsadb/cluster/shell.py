@@ -266,16 +266,19 @@ class Shell:
         self._event(partial(event, token))
 
     def _on_frame(self, lane: str, source: NodeId, payload: bytes) -> None:
+        """Take a frame of a peer; `MalformedBody` if it cannot be read."""
         try:
             if lane == FORWARD:
                 assert self._calls is not None
                 self._calls.receive(source, payload)
                 return
             frame = decode_frame(payload)
-        except (msgspec.MsgspecError, MalformedBody) as error:
+        except (msgspec.MsgspecError, RecursionError, MalformedBody) as error:
             self.malformed_frames += 1
             _log.warning("dropped a malformed frame of node %d on lane %s: %s", source, lane, error)
-            return
+            if isinstance(error, MalformedBody):
+                raise
+            raise MalformedBody("frame", f"is not a call or a reply: {error}") from error
         self._event(partial(self.driver.receive, frame))
 
     def _report(self, event: Callable[[], None]) -> None:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import httpx2
+import msgspec
 import pytest
 import uvicorn
 
@@ -24,7 +25,7 @@ from balsadb.cluster.wire import (
     FrameReader,
     frame,
 )
-from balsadb.errors import LimitExceeded, NotLeader, OutcomeUnknown
+from balsadb.errors import LimitExceeded, MalformedBody, NotLeader, OutcomeUnknown
 from balsadb.types import ClusterId, NodeId
 
 CLUSTER = ClusterId(77)
@@ -116,6 +117,7 @@ def test_frames_arrive_in_order_on_each_lane() -> None:
         (HEADER_CLUSTER, "78", 403, HEADER_CLUSTER),
         (HEADER_NODE, "3", 403, HEADER_NODE),
         (HEADER_NODE, "x", 403, HEADER_NODE),
+        (HEADER_NODE, "9" * 5000, 403, HEADER_NODE),
     ],
 )
 def test_a_stranger_is_refused_by_field_and_rule(
@@ -153,6 +155,36 @@ def test_an_oversized_frame_closes_the_lane_with_413() -> None:
             response = await client.post(url, content=length, headers=headers)
         assert response.status_code == 413
         assert frames == []
+
+    asyncio.run(run())
+
+
+def test_a_frame_that_cannot_be_read_or_is_cut_is_answered_with_400() -> None:
+    """The frames after it are taken; the end of the stream tells the sender."""
+
+    async def run() -> None:
+        frames: list[bytes] = []
+
+        def take(lane: str, source: NodeId, payload: bytes) -> None:
+            if payload == b"?":
+                raise MalformedBody("frame", f"what is {payload!r}?")
+            frames.append(payload)
+
+        listening, address = bound()
+        app = PeerApp(CLUSTER, "s", lambda: {ONE}, take)
+        headers = {HEADER_SECRET: "s", HEADER_CLUSTER: "77", HEADER_NODE: "1"}
+        async with serving(app, listening), httpx2.AsyncClient(headers=headers) as client:
+            url = f"http://{address}/lane/control"
+            unread = await client.post(url, content=frame(b"?") + frame(b"x"))
+            cut = await client.post(url, content=frame(b"y") + frame(b"z" * 9)[:-1])
+        assert [unread.status_code, cut.status_code] == [400, 400]
+        assert unread.json()["error"]["rule"] == "what is b'?'?"
+        assert cut.json()["error"] == {
+            "status": 400,
+            "field": "frame",
+            "rule": "ends early: the last 12 bytes are cut",
+        }
+        assert frames == [b"x", b"y"]
 
     asyncio.run(run())
 
@@ -237,6 +269,8 @@ def test_a_call_is_answered_refused_or_unknown() -> None:
                 await stuck.wait()
             if kind == "defect":
                 raise ZeroDivisionError
+            if kind == "noise":
+                msgspec.msgpack.decode(b"\xc1")
             if kind == "error":
                 raise NotLeader(1, "not me")
             return kind.encode() + payload
@@ -260,6 +294,8 @@ def test_a_call_is_answered_refused_or_unknown() -> None:
         asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
         with pytest.raises(OutcomeUnknown, match="failed inside the node"):
             await calls[ONE].call(TWO, "defect", b"", 5.0)
+        with pytest.raises(OutcomeUnknown, match="payload is malformed"):
+            await calls[ONE].call(TWO, "noise", b"", 5.0)
         with pytest.raises(NotLeader, match="cannot be reached"):
             await calls[ONE].call(NodeId(3), "echo", b"", 5.0)
         with pytest.raises(OutcomeUnknown, match="did not answer"):

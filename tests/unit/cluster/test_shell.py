@@ -16,7 +16,7 @@ from balsadb.cluster.options import DriverOptions
 from balsadb.cluster.performers import JobRunner
 from balsadb.cluster.settings import NodeSettings
 from balsadb.cluster.shell import Body, Shell
-from balsadb.errors import DiskFailed
+from balsadb.errors import DiskFailed, MalformedBody
 from balsadb.storage import WalHeader
 from balsadb.types import ClusterId, DiskId, LogIndex, NodeId
 from tests.simulation.disk import SimDisk
@@ -108,7 +108,8 @@ def test_a_malformed_frame_is_dropped_and_counted() -> None:
     errors: list[BaseException] = []
     with shell_of_one(errors) as (shell, _):
         for lane, payload in (("append", b"?"), ("control", b"R\x91\x01"), ("forward", b"?")):
-            shell._on_frame(lane, NodeId(2), payload)
+            with pytest.raises(MalformedBody, match="frame: "):
+                shell._on_frame(lane, NodeId(2), payload)
         assert shell.malformed_frames == 3
     assert errors == []
 
