@@ -4,6 +4,7 @@
 of all structs and the ways to authenticate.
 """
 
+from inspect import cleandoc
 from typing import Any
 
 import msgspec
@@ -68,7 +69,7 @@ def complete(document: dict[str, Any]) -> dict[str, Any]:
         [*types, VectorParams, VectorParamsInfo], ref_template=_REF
     )
     document["components"] = {
-        "schemas": dict(sorted(schemas.items())),
+        "schemas": {name: _described(schemas[name]) for name in sorted(schemas)},
         "responses": _error_responses(),
         "securitySchemes": {
             "api-key": {"type": "apiKey", "in": "header", "name": "api-key"},
@@ -78,6 +79,12 @@ def complete(document: dict[str, Any]) -> dict[str, Any]:
     document["security"] = [{"api-key": []}, {"bearer": []}, {}]
     document["tags"] = TAGS
     return document
+
+
+def _described(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema with its docstring as every Python gives it: before 3.13 they are indented."""
+    text = schema.get("description")
+    return schema if text is None else {**schema, "description": cleandoc(text)}
 
 
 def _schema(type_: Any) -> dict[str, Any]:
