@@ -126,6 +126,8 @@ class Calls:
             reply = Reply(call.id, "", await self._handler(call.kind, call.payload))
         except BalsaError as error:
             reply = Reply(call.id, error.message, b"")
+        except msgspec.MsgspecError as error:
+            reply = Reply(call.id, f"the call's payload is malformed: {error}", b"")
         finally:
             self._reply(source, reply)
 

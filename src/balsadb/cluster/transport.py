@@ -183,6 +183,7 @@ class Transport:
         }
         self._probes: dict[NodeId, asyncio.Task[None]] = {}
         self._processes: dict[NodeId, str] = {}
+        self._closed = False
 
     @property
     def dropped(self) -> int:
@@ -192,7 +193,8 @@ class Transport:
     def send(self, lane: str, target: NodeId, payload: bytes) -> bool:
         """Queue `payload` as one frame; False when it was dropped."""
         found = self._lanes.get((target, lane))
-        if found is None:
+        # After `close` peers may still be heard for a moment, and the driver has answers for them.
+        if found is None or self._closed:
             return False
         return found.send(payload, lambda refused: self._failed(target, refused))
 
@@ -212,12 +214,13 @@ class Transport:
 
     def stream_closed(self, source: NodeId) -> None:
         """A stream from `source` ended: ask its port whether the process is still there."""
-        if source in self._addresses and source not in self._probes:
+        if source in self._addresses and source not in self._probes and not self._closed:
             task = asyncio.get_running_loop().create_task(self._probe(source), name="probe")
             self._probes[source] = task
 
     async def close(self) -> None:
-        """End all streams."""
+        """End all streams; nothing is sent any more."""
+        self._closed = True
         for task in self._probes.values():
             task.cancel()
         await asyncio.gather(*(lane.close() for lane in self._lanes.values()))

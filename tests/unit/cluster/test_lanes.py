@@ -207,6 +207,34 @@ def test_a_peer_whose_process_is_gone_is_reported_down() -> None:
     asyncio.run(run())
 
 
+def test_nothing_is_sent_after_the_close() -> None:
+    """Regression: an answer to a peer that was heard during a stop opened its lane again, on a
+    client that was closed, and the node's log ended with a traceback."""
+
+    async def run() -> None:
+        frames: list[tuple[str, NodeId, bytes]] = []
+        listening, address = bound()
+        wrong: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(
+            lambda loop, context: wrong.append(context)
+        )
+        async with serving(app_of(frames), listening):
+            transport = transport_to(address, [])
+            assert transport.send(CONTROL, TWO, b"before")
+            await until(lambda: len(frames) == 1)
+            closing = asyncio.create_task(transport.close())
+            await asyncio.sleep(0)
+            assert not transport.send(APPEND, TWO, b"while it closes")
+            await closing
+            assert not transport.send(CONTROL, TWO, b"after")
+            transport.stream_closed(TWO)
+            await asyncio.sleep(0.05)
+        assert [data for _, _, data in frames] == [b"before"]
+        assert wrong == []
+
+    asyncio.run(run())
+
+
 def test_a_lane_given_up_before_its_first_step_works_again() -> None:
     """Regression: a lane aborted in the same turn of the loop that opened it stayed "open", took
     frames and sent none of them for ever."""
