@@ -134,13 +134,13 @@ def test_a_node_is_no_peer_of_itself(target: Target) -> None:
 def test_random_bytes_in_place_of_a_frame(target: Target) -> None:
     chance = np.random.default_rng(5)
     before = figures(target.node)["frames_malformed"]
-    for turn in range(40):
+    for turn in range(20):
         lane = LANES[turn % len(LANES)]
         noise = chance.bytes(int(chance.integers(1, 2000)))
         assert refusal(target.send(frame(noise), f"/lane/{lane}")) == (400, "frame")
-    assert figures(target.node)["frames_malformed"] == before + 40
+    assert figures(target.node)["frames_malformed"] == before + 20
     # Without a frame around it, noise is a frame too long or one that ends early.
-    for _ in range(40):
+    for _ in range(20):
         answer = target.send(chance.bytes(int(chance.integers(1, 2000))))
         assert refusal(answer) in {(413, "frame"), (400, "frame")}
 
