@@ -391,7 +391,12 @@ class Driver:
             self.proposals.lost("the leader changed")
         if ready.soft_state is not None:
             if self._role == "leader" and ready.soft_state.role != "leader":
-                self.proposals.lost("this node no longer leads")
+                successor = ready.soft_state.leader
+                self.proposals.lost(
+                    f"node {successor} leads now"
+                    if successor
+                    else "this node no longer leads: it lost its quorum, or an election goes on"
+                )
             self._role, self._leader = ready.soft_state.role, ready.soft_state.leader
             if self._leader != NO_NODE:
                 self._gone = NO_NODE

@@ -8,6 +8,7 @@ end tells of it. Runs on the shell's event loop.
 """
 
 import hmac
+import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -31,6 +32,12 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 OnFrame = Callable[[str, NodeId, bytes], None]
 
 _NODE_DIGITS_MAX = 20
+
+
+COMPLAINTS_MAX = 64
+"""Different reasons for refusal that are logged."""
+
+_log = logging.getLogger("balsadb.peer_port")
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -59,6 +66,7 @@ class PeerApp:
         self.on_open: Callable[[NodeId, str], None] = lambda source, process: None
         self.on_close: Callable[[NodeId], None] = lambda source: None
         self.refused_count = 0
+        self._complained: set[tuple[str, str]] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection's request (ASGI)."""
@@ -68,6 +76,7 @@ class PeerApp:
         refusal = self._refusal(scope, headers)
         if refusal is not None:
             self.refused_count += 1
+            self._complain(scope, refusal)
             await _answer(send, refusal)
             return
         lane = str(scope["path"]).removeprefix("/lane/")
@@ -82,6 +91,14 @@ class PeerApp:
         finally:
             self.on_close(source)
         await _answer(send, None)
+
+    def _complain(self, scope: Scope, refusal: Refusal) -> None:
+        """Say it once for each reason and place: a peer tries again many times a second."""
+        client = scope.get("client")
+        place = (str(client[0]) if client else "?", refusal.field)
+        if place not in self._complained and len(self._complained) < COMPLAINTS_MAX:
+            self._complained.add(place)
+            _log.warning("refused a stream from %s: %s %s", place[0], refusal.field, refusal.rule)
 
     async def _read(self, lane: str, source: NodeId, receive: Receive) -> None:
         reader = FrameReader(FRAME_BYTES_MAX[lane])

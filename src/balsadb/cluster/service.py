@@ -117,6 +117,11 @@ class ClusterService:
         if self._stopping:
             return False, "the node is shutting down"
         if not self.shell.driver.is_ready:
+            refusals = self.shell.refusals
+            if refusals:
+                return False, "; ".join(
+                    f"node {n} refuses this one: {refusals[n]}" for n in refusals
+                )
             return False, "no leader is known yet, or this node is still catching up"
         return True, "all shards are ready"
 

@@ -135,6 +135,11 @@ class Shell:
             self._call(target, kind, payload, timeout_s), self._loop
         )
 
+    @property
+    def refusals(self) -> dict[NodeId, str]:
+        """Why peers refuse this node, for those that do."""
+        return {} if self._transport is None else self._transport.refusals
+
     def status(self) -> Future[dict[str, Any]]:
         """The driver's figures and the depths of the queues."""
         return asyncio.run_coroutine_threadsafe(self._status(), self._loop)
@@ -309,6 +314,7 @@ class Shell:
         status = self.driver.status()
         transport = self._transport
         status["queues"] |= {**self._executors.depths, "waiting": len(self._tokens)}
+        status["refused_by"] = {} if transport is None else transport.refusals
         status["frames_dropped"] = 0 if transport is None else transport.dropped
         status["frames_malformed"] = self.malformed_frames
         return status

@@ -6,6 +6,7 @@ time-out above. Runs on the shell's event loop only.
 """
 
 import asyncio
+import logging
 import secrets
 from collections import deque
 from collections.abc import AsyncIterator, Callable
@@ -37,6 +38,8 @@ PROBE_PAUSES_S = (0.0, 0.02, 0.1, 0.3)
 killed may lose its connections a moment before its listening socket."""
 WRITE_TIMEOUT_S = 10.0
 
+_log = logging.getLogger("balsadb.transport")
+
 
 class Lane:
     """The queue and the connection of one (peer, lane)."""
@@ -45,6 +48,8 @@ class Lane:
         self.name = name
         self.url = f"{url}/lane/{name}"
         self.dropped = 0
+        self.refusal = ""
+        """Why the peer did not take the last stream; empty if it did."""
         self._client = client
         self._queue: deque[bytes] = deque()
         self._queued_bytes = 0
@@ -99,12 +104,27 @@ class Lane:
     async def _run(self) -> bool:
         """Stream until the connection ends; whether it was refused."""
         try:
-            await self._client.post(self.url, content=self._body())
+            try:
+                response = await self._client.post(self.url, content=self._body())
+            except httpx2.ConnectError:
+                return True
+            except httpx2.HTTPError:
+                # A peer that refuses a stream answers and closes; that answer is lost when we go
+                # on writing. An empty stream gets it.
+                response = await self._client.post(self.url, content=b"")
         except httpx2.ConnectError:
             return True
         except httpx2.HTTPError:
-            pass
+            return False
+        self._note(response)
         return False
+
+    def _note(self, response: httpx2.Response) -> None:
+        """A peer that refuses this node says why; the operator must hear of it, once."""
+        refusal = "" if response.status_code < 400 else f"{response.status_code} {response.text}"
+        if refusal and refusal != self.refusal:
+            _log.error("%s refuses this node: %s", self.url, refusal)
+        self.refusal = refusal
 
     def _ended(self, on_failure: Callable[[bool], None], task: asyncio.Task[bool]) -> None:
         # A callback, not a `finally` in `_run`: a task cancelled before its first step runs
@@ -189,6 +209,12 @@ class Transport:
     def dropped(self) -> int:
         """Frames dropped since start, all lanes."""
         return sum(lane.dropped for lane in self._lanes.values())
+
+    @property
+    def refusals(self) -> dict[NodeId, str]:
+        """Why peers refuse this node's control lane, for those that do."""
+        lanes = {peer: self._lanes[peer, CONTROL] for peer in self._addresses}
+        return {peer: lane.refusal for peer, lane in lanes.items() if lane.refusal}
 
     def send(self, lane: str, target: NodeId, payload: bytes) -> bool:
         """Queue `payload` as one frame; False when it was dropped."""

@@ -142,6 +142,30 @@ def test_a_stranger_is_refused_by_field_and_rule(
     asyncio.run(run())
 
 
+def test_an_operator_hears_of_a_wrong_secret_on_both_sides(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """One line each, however often it is tried."""
+
+    async def run() -> None:
+        listening, address = bound()
+        async with serving(app_of([]), listening):
+            transport = transport_to(address, [], secret="wrong")
+            for _ in range(3):
+                transport.send(CONTROL, TWO, b"x")
+                await until(lambda: not transport.send(CONTROL, TWO, b"x"))
+                transport.heard(TWO, "same")
+            await until(lambda: bool(transport.refusals))
+            assert "must be the cluster's secret" in transport.refusals[TWO]
+            await transport.close()
+
+    with caplog.at_level("WARNING", "balsadb"):
+        asyncio.run(run())
+    lines = [one.getMessage() for one in caplog.records if one.name.startswith("balsadb")]
+    assert len(lines) == 2
+    assert all("must be the cluster's secret" in line for line in lines)
+
+
 def test_an_oversized_frame_closes_the_lane_with_413() -> None:
     """A length over the lane's maximum is answered, not buffered."""
 
