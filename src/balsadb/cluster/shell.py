@@ -8,7 +8,6 @@ loop and nowhere else.
 
 import asyncio
 import contextlib
-import itertools
 import logging
 import socket
 import threading
@@ -16,7 +15,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import uvicorn
@@ -30,6 +29,7 @@ from balsadb.cluster.peer_app import PeerApp, peer_server
 from balsadb.cluster.rpc import Calls, Handler
 from balsadb.cluster.settings import NodeSettings
 from balsadb.cluster.transport import Transport
+from balsadb.cluster.waiters import Waiter, Waiters
 from balsadb.cluster.wire import FORWARD
 from balsadb.cluster.workers import Fatal
 from balsadb.errors import BalsaError, MalformedBody, NotReady, OutcomeUnknown
@@ -53,14 +53,6 @@ class Body:
     """Bound already, so that a port in use is an error before anything runs."""
 
 
-class Waiter(NamedTuple):
-    """Who waits for a token, and what it means that the node stops before there is an answer: a
-    proposal is in the log already, so its outcome is unknown; a read has failed."""
-
-    future: Future[Answer]
-    at_stop: type[BalsaError]
-
-
 class Shell:
     """Runs a driver in real time. `start` once, `stop` once; the rest may be called from any
     thread while it runs."""
@@ -71,8 +63,7 @@ class Shell:
         self._body = body
         self._handler = handler
         self._fatal = fatal
-        self._tokens: dict[int, Waiter] = {}
-        self._numbers = itertools.count(1)
+        self._waiters = Waiters()
         self._kicked = False
         self._running = threading.Event()
         self._stopping = False
@@ -131,9 +122,9 @@ class Shell:
 
     def call(self, target: NodeId, kind: str, payload: bytes, timeout_s: float) -> Future[bytes]:
         """Ask another node (see `balsadb.cluster.rpc`)."""
-        return asyncio.run_coroutine_threadsafe(
-            self._call(target, kind, payload, timeout_s), self._loop
-        )
+        assert self._calls is not None
+        call = self._calls.call(target, kind, payload, timeout_s)
+        return asyncio.run_coroutine_threadsafe(call, self._loop)
 
     @property
     def refusals(self) -> dict[NodeId, str]:
@@ -177,9 +168,7 @@ class Shell:
             if self._peer_server is not None:
                 self._peer_server.should_exit = True
             await self._transport.close()
-            for waiter in self._tokens.values():
-                waiter.future.set_result(Failed(waiter.at_stop("the node is shutting down")))
-            self._tokens.clear()
+            self._waiters.stop()
 
     async def _listen(self, listening: socket.socket) -> None:
         app = PeerApp(
@@ -240,9 +229,7 @@ class Shell:
                 self._send(send.lane, send.target, send.data)
             self._executors.submit(effects)
             for token, answer in effects.answers:
-                waiter = self._tokens.pop(token, None)
-                if waiter is not None:
-                    waiter.future.set_result(answer)
+                self._waiters.settle(token, answer)
             if effects.fatal is not None:
                 self._fatal(effects.fatal)
                 return
@@ -266,9 +253,7 @@ class Shell:
         if self._stopping:
             waiter.future.set_result(Failed(NotReady("the node is shutting down")))
             return
-        token = next(self._numbers)
-        self._tokens[token] = waiter
-        self._event(partial(event, token))
+        self._event(partial(event, self._waiters.add(waiter)))
 
     def _on_frame(self, lane: str, source: NodeId, payload: bytes) -> None:
         """Take a frame of a peer; `MalformedBody` if it cannot be read."""
@@ -306,15 +291,11 @@ class Shell:
                 return
             await asyncio.sleep(0.01)
 
-    async def _call(self, target: NodeId, kind: str, payload: bytes, timeout_s: float) -> bytes:
-        assert self._calls is not None
-        return await self._calls.call(target, kind, payload, timeout_s)
-
     async def _status(self) -> dict[str, Any]:
         status = self.driver.status()
         transport = self._transport
-        status["queues"] |= {**self._executors.depths, "waiting": len(self._tokens)}
-        status["refused_by"] = {} if transport is None else transport.refusals
+        status["queues"] |= {**self._executors.depths, "waiting": len(self._waiters)}
+        status["refused_by"] = self.refusals
         status["frames_dropped"] = 0 if transport is None else transport.dropped
         status["frames_malformed"] = self.malformed_frames
         return status
