@@ -292,8 +292,7 @@ class Shell:
             await asyncio.sleep(0.01)
 
     async def _status(self) -> dict[str, Any]:
-        status = self.driver.status()
-        transport = self._transport
+        status, transport = self.driver.status(), self._transport
         status["queues"] |= {**self._executors.depths, "waiting": len(self._waiters)}
         status["refused_by"] = self.refusals
         status["frames_dropped"] = 0 if transport is None else transport.dropped
