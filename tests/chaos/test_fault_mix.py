@@ -1,5 +1,5 @@
-"""Half a minute of kills and pauses by chance under writes and reads: never more than a minority at a
-time, so the cluster goes on, and nothing that it said is taken back."""
+"""Kills and pauses by chance for half a minute, under writes and reads: never more than a minority
+at a time, so the cluster goes on, and nothing that it said is taken back."""
 
 import random
 import signal
@@ -189,7 +189,7 @@ def test_kills_and_pauses_under_load(tmp_path: Path, nodes: int, seed: int) -> N
         terms = {figures(leader_of(cluster))["term"]}
         end = time.monotonic() + CHAOS_S
         try:
-            while time.monotonic() < end:
+            while time.monotonic() < end or len(rounds) < ROUNDS_MIN:
                 before = history.acknowledged
                 rounds.append(harm(cluster, chance))
                 # It lives again: otherwise one fault could hide behind the next.
@@ -205,7 +205,6 @@ def test_kills_and_pauses_under_load(tmp_path: Path, nodes: int, seed: int) -> N
             f"{[worker.done for worker in workers]} writes, {[one.done for one in readers]} reads, "
             f"{[one.unavailable for one in [*workers, *readers]]} unavailable"
         )
-        assert len(rounds) >= ROUNDS_MIN
         assert len(terms) > 2
         check_the_end(cluster, history)
         history.close()
