@@ -36,12 +36,14 @@ MANY = list(range(limits.BATCH_POINTS_MAX + 1))
 
 CASES = [
     # vectors
-    ("PUT", P, point(vector=[1.0, 2.0]), "vector", "expected dim: 4, got 2"),
-    ("PUT", P, {"batch": {"ids": [2], "vectors": [[1.0]]}}, "vector", "4"),
+    ("PUT", P, point(vector=[1.0, 2.0]), "points[0].vector", "expected dim: 4, got 2"),
+    ("PUT", P, {"batch": {"ids": [2], "vectors": [[1.0]]}}, "batch.vectors[0]", "4"),
     ("PUT", P, point(vector=[]), "vector", ""),
     ("PUT", P, b'{"points":[{"id":2,"vector":[NaN,1,1,1]}]}', "body", "finite"),
     ("PUT", P, b'{"points":[{"id":2,"vector":[1,1,1,Infinity]}]}', "body", "finite"),
-    ("PUT", P, point(vector=[1e300, 1, 1, 1]), "vector", "finite"),
+    ("PUT", P, point(vector=[1e300, 1, 1, 1]), "points[0].vector[0]", "finite"),
+    ("PUT", P, point(vector=[1e18, 1e18, 1, 1]), "points[0].vector", "norm of at most 1e+18"),
+    ("POST", f"{P}/query", {"query": [1e30, 1, 1, 1]}, "query", "norm of at most 1e+18"),
     ("PUT", P, point(vector={"nope": GOOD}), "nope", ""),
     ("PUT", P, point(vector="text"), "points[0].vector", ""),
     ("PUT", P, point(vector=[GOOD]), "points[0].vector", ""),
@@ -64,7 +66,7 @@ CASES = [
     ("POST", f"{P}/scroll", {"offset": "x"}, "offset", "UUID"),
     ("POST", f"{P}/query", {"query": "x"}, "query", "UUID"),
     # collections
-    ("PUT", NEW, vectors(distance="Hamming"), "vectors.distance", "Hamming"),
+    ("PUT", NEW, vectors(distance="Hamming"), "vectors.distance", "Cosine, Euclid, Dot, Manhattan"),
     ("PUT", NEW, vectors(size=0), "vectors.size", "1"),
     ("PUT", NEW, vectors(size=limits.DIMENSION_MAX + 1), "vectors.size", str(limits.DIMENSION_MAX)),
     ("PUT", NEW, vectors(size="4"), "vectors.size", "int"),
@@ -75,8 +77,8 @@ CASES = [
     ("PUT", NEW, {"vectors": []}, "vectors", ""),
     ("PUT", NEW, {"vectors": {"a": {"size": 4}}}, "vectors.a", "distance"),
     ("PUT", NEW, vectors() | {"sparse_vectors": {"s": {}}}, "sparse_vectors", "not supported"),
-    ("PUT", NEW, vectors() | {"hnsw_config": {"m": -1}}, "hnsw_config.m", ""),
-    ("PUT", NEW, vectors() | {"hnsw_config": {"m": 1000}}, "m", ""),
+    ("PUT", NEW, vectors() | {"hnsw_config": {"m": -1}}, "hnsw_config.m", "4..64"),
+    ("PUT", NEW, vectors() | {"hnsw_config": {"m": 5000}}, "hnsw_config.m", "4..64"),
     ("PUT", C, vectors(), "", "already exists"),
     ("PUT", "/collections/" + "x" * 256, vectors(), "", "255"),
     # payloads
@@ -106,7 +108,13 @@ CASES = [
     ("POST", f"{P}/query", {"offset": limits.OFFSET_MAX + 1}, "offset", str(limits.OFFSET_MAX)),
     ("POST", f"{P}/query", {"offset": -1}, "offset", "0"),
     ("POST", f"{P}/query", {"params": {"hnsw_ef": limits.EF_MAX + 1}}, "params.hnsw_ef", ""),
-    ("POST", f"{P}/query/batch", {"searches": [{"limit": 1}, {"query": [1]}]}, "query", "4"),
+    (
+        "POST",
+        f"{P}/query/batch",
+        {"searches": [{"limit": 1}, {"query": [1]}]},
+        "searches[1].query",
+        "4",
+    ),
     ("POST", f"{P}/query/batch", {"searches": [{}, {"limit": 99999}]}, "searches[1].limit", ""),
     ("POST", f"{P}/query/batch", {"searches": [{}] * 1001}, "searches", "1000"),
     ("POST", P, {"ids": MANY}, "ids", str(limits.PAGE_MAX)),
@@ -196,6 +204,20 @@ def test_not_a_number_in_packed_vectors(rest):
     body = msgspec.msgpack.encode({"batch": {"ids": [2], "vectors": rows}})
     response = rest.refused("PUT", P, body, headers={"content-type": "application/msgpack"})
     assert "finite" in response.json()["status"]["error"]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), b"bytes", {"in": [b"x"]}])
+def test_payloads_that_are_no_json(rest, value):
+    header = {"content-type": "application/msgpack"}
+    for body, field in (
+        (point(payload={"k": value}), "points[0].payload.k"),
+        ({"batch": {"ids": [2], "vectors": [GOOD], "payloads": [{"k": value}]}}, "batch.payloads"),
+    ):
+        response = rest.refused("PUT", P, msgspec.msgpack.encode(body), headers=header)
+        assert response.json()["status"]["field"].startswith(field)
+    body = msgspec.msgpack.encode({"payload": {"k": value}, "points": [1]})
+    response = rest.refused("POST", f"{P}/payload", body, headers=header)
+    assert response.json()["status"]["field"].startswith("payload.k")
 
 
 def test_a_body_over_the_maximum(rest):

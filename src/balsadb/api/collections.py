@@ -14,16 +14,22 @@ from balsadb.api.codec import as_object, convert
 from balsadb.errors import InvalidInput
 
 Distance = Literal["Cosine", "Euclid", "Dot", "Manhattan"]
+DISTANCES: tuple[Distance, ...] = ("Cosine", "Euclid", "Dot", "Manhattan")
 
 Count = Annotated[int, msgspec.Meta(ge=0)]
+
+
+# The ranges are shown here and checked by the database, so that one message states them.
+Links = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 4, "maximum": 64})]
+Candidates = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 4, "maximum": 2_000})]
 
 
 class HnswParams(msgspec.Struct, omit_defaults=True):
     """The graph's parameters. `m` links a layer (twice that on layer 0); `ef_construct` candidates
     while inserting; below `full_scan_threshold` kilobytes of vectors there is no graph."""
 
-    m: Annotated[int, msgspec.Meta(ge=0, le=1024)] | None = None
-    ef_construct: Annotated[int, msgspec.Meta(ge=4, le=limits.EF_MAX)] | None = None
+    m: Links | None = None
+    ef_construct: Candidates | None = None
     full_scan_threshold: Count | None = None
     max_indexing_threads: Count | None = None
     on_disk: bool | None = None
@@ -157,6 +163,12 @@ def index_kind(request: CreateFieldIndex) -> IndexKind:
 
 
 def _vector_params(value: object, field: str) -> VectorParams:
+    members = as_object(value)
+    metric = None if members is None else members.get("distance")
+    if isinstance(metric, str) and metric not in DISTANCES:
+        raise InvalidInput(
+            f"{field}.distance", f"must be one of {', '.join(DISTANCES)}, not {metric!r:.40}"
+        )
     params = convert(value, VectorParams, field)
     if params.quantization_config:
         raise InvalidInput(f"{field}.quantization_config", "is not supported")

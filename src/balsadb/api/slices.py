@@ -58,6 +58,9 @@ class Upsert(NamedTuple):
     points_count: int
     packed: dict[str, Packed]
     slices: Iterator[Slice]
+    payload_field: str = "points[{}].payload"
+    """Where the payload of a point stands, with `{}` for the point."""
+    is_json: bool = False
 
 
 class _Point(msgspec.Struct, gc=False):
@@ -95,7 +98,12 @@ def cut_upsert(body: bytes, format_: Format) -> Upsert:
         raise InvalidInput("points", "exactly one of points and batch is required")
     if head.points is not None:
         _check_count(len(head.points), "points")
-        return Upsert(len(head.points), {}, _point_slices(head.points, format_))
+        return Upsert(
+            len(head.points),
+            {},
+            _point_slices(head.points, format_),
+            is_json=format_ is Format.JSON,
+        )
     assert head.batch is not None
     return _cut_batch(head.batch, format_)
 
@@ -145,12 +153,22 @@ def _collect(
         return
     named = value if isinstance(value, dict) else {"": value}
     for name, vector in named.items():
-        entry = vectors.get(name)
-        if entry is None:
-            path = f"{field}.{name.replace('{', '{{').replace('}', '}}')}" if name else field
-            entry = vectors[name] = NamedVectors([], [], path)
-        entry.positions.append(position)
-        entry.values.append(vector)
+        _file(vectors, name, vector, position, f"{field}.{template(name)}" if name else field)
+
+
+def _file(
+    vectors: dict[str, NamedVectors], name: str, vector: Vector, position: int, field: str
+) -> None:
+    entry = vectors.get(name)
+    if entry is None:
+        entry = vectors[name] = NamedVectors([], [], field)
+    entry.positions.append(position)
+    entry.values.append(vector)
+
+
+def template(text: str) -> str:
+    """`text` for `str.format`, with nothing to fill in."""
+    return text.replace("{", "{{").replace("}", "}}")
 
 
 def _cut_batch(batch: _Batch, format_: Format) -> Upsert:
@@ -174,7 +192,8 @@ def _cut_batch(batch: _Batch, format_: Format) -> Upsert:
         if len(raws) != count:
             field = f"batch.vectors.{name}" if name else "batch.vectors"
             raise InvalidInput(field, f"must have one entry for each of {count} ids")
-    return Upsert(count, packed, _batch_slices(batch, lists, format_))
+    slices = _batch_slices(batch, lists, format_)
+    return Upsert(count, packed, slices, "batch.payloads[{}]", format_ is Format.JSON)
 
 
 def _batch_slices(
@@ -188,8 +207,14 @@ def _batch_slices(
         for name, raws in lists.items():
             base = f"batch.vectors.{name}" if name else "batch.vectors"
             for position in range(first, stop):
-                value = _batch_vector(raws[position], format_, f"{base}[{position}]", name)
-                _collect(vectors, value, position, "batch.vectors[{}]")
+                raw, field = memoryview(raws[position]), f"{base}[{position}]"
+                if not name:
+                    value = decode(raw, _ANY_VECTOR, format_, field)
+                    _collect(vectors, value, position, "batch.vectors[{}]")
+                    continue
+                vector = decode(raw, _ONE_VECTOR, format_, field)
+                if vector is not None:
+                    _file(vectors, name, vector, position, template(base) + "[{}]")
         yield Slice(first, ids, vectors, list(_batch_payloads(batch, first, stop, format_)))
 
 
@@ -202,14 +227,6 @@ def _batch_payloads(
         else:
             raw = memoryview(batch.payloads[position])
             yield decode(raw, _PAYLOAD, format_, f"batch.payloads[{position}]")
-
-
-def _batch_vector(raw: msgspec.Raw, format_: Format, field: str, name: str) -> VectorInput | None:
-    """One entry of a batch's list of vectors; under a name it is that name's vector."""
-    if not name:
-        return decode(memoryview(raw), _ANY_VECTOR, format_, field)
-    vector = decode(memoryview(raw), _ONE_VECTOR, format_, field)
-    return None if vector is None else {name: vector}
 
 
 def _plain_spans(count: int) -> Iterator[tuple[int, int]]:

@@ -52,6 +52,8 @@ TAIL_ROWS_MAX = 32_768
 PACE_WAIT_S = 5.0
 LEADER_POLL_S = 0.02
 READ_THREADS = 2
+PREPARE_POINTS_MAX = 1_024
+"""Points of an upsert that is prepared on the loop; a larger one is prepared on a thread."""
 
 _DIGESTS = msgspec.msgpack.Decoder(Digests)
 _INDEX = msgspec.msgpack.Decoder(int)
@@ -165,8 +167,9 @@ class ClusterService:
 
     async def _prepare(self, request: Request, session: SessionKey) -> list[bytes]:
         """The commands of a request. A filter is resolved on a thread: its first use of a payload
-        key reads all payloads of the collection."""
-        if getattr(request, "filter", None) is None:
+        key reads all payloads of the collection. So is a large upsert, at some 3 us a point."""
+        large = isinstance(request, UpsertPoints) and len(request.ids) > PREPARE_POINTS_MAX
+        if not large and getattr(request, "filter", None) is None:
             return self.database.prepare(request, session)
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._pool, self.database.prepare, request, session)

@@ -7,6 +7,9 @@ leader, before the log; `apply` checks again those that depend on the state (poi
 
 DIMENSION_MAX = 8_192
 """Components of one vector."""
+VECTOR_NORM_MAX = 1e18
+"""Euclidean norm of one vector, stored or searched for, under every metric: the scores of longer
+ones (squares, products) would not fit in float32."""
 COLLECTIONS_MAX = 512
 """Collections of a database; bounds the reserved address space and the number of columns."""
 VECTOR_NAMES_MAX = 16

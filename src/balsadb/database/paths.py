@@ -77,13 +77,14 @@ def delete_at(value: Any, steps: tuple[Step, ...]) -> None:
 def merge_at(payload: dict[str, Any], steps: tuple[Step, ...], change: dict[str, Any]) -> None:
     """Merge keys into the objects a path leads to, in place. A path of keys alone makes the objects
     it needs, in place of anything else it meets; one through lists changes what is there."""
+    keys = [step for step in steps if isinstance(step, str)]
+    if len(keys) < len(steps):
+        for found in values_at(payload, steps):
+            if is_object(found):
+                _merge(found, change)
+        return
     owner: dict[str, Any] = payload
-    for step in steps:
-        if not isinstance(step, str):
-            for found in values_at(payload, steps):
-                if is_object(found):
-                    _merge(found, change)
-            return
+    for step in keys:
         below: Any = owner.get(step)
         if not is_object(below):
             below = owner[step] = {}

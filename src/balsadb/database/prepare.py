@@ -8,7 +8,8 @@ run before that change. Requests are cut into commands of at most `COMMAND_POINT
 several is not.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from itertools import pairwise
 from typing import Any, cast
 
@@ -21,6 +22,7 @@ from balsadb.database.catalog import Catalog
 from balsadb.database.collection import Collection
 from balsadb.database.commands import AnyCommand, Origin
 from balsadb.database.filters import keys_of, parse
+from balsadb.database.json_values import check_each, check_json
 from balsadb.database.masks import mask_of
 from balsadb.database.paths import parse_path
 from balsadb.database.payload_store import encode_payload
@@ -50,6 +52,7 @@ from balsadb.database.schema import (
     encode,
     schema_of,
 )
+from balsadb.database.vector_bounds import bounded
 from balsadb.errors import AlreadyExists, InvalidInput, LimitExceeded, MalformedBody
 from balsadb.index import prepare_vector
 
@@ -122,7 +125,7 @@ def _declaration(collection: Collection, request: CreatePayloadIndex) -> tuple[s
 def _upsert(collection: Collection, request: UpsertPoints, origin: Origin) -> list[bytes]:
     ids = _parse_ids(request.ids, "points")
     count = ids.lo.size
-    payloads = _payload_texts(request.payloads, count)
+    payloads = _payload_texts(request, count)
     vectors = dict(
         _block(collection, name, block, count) for name, block in sorted(request.vectors.items())
     )
@@ -146,36 +149,47 @@ def _parse_ids(values: Sequence[Any], field: str) -> Ids:
     return parse_ids(values, field)
 
 
-def _payload_texts(payloads: Sequence[Any] | None, count: int) -> list[bytes]:
+def _payload_texts(request: UpsertPoints, count: int) -> list[bytes]:
+    payloads, field, known = request.payloads, request.payload_field, request.payloads_are_json
     if payloads is None:
         return [b""] * count
     if len(payloads) != count:
         raise InvalidInput("payloads", f"{len(payloads)} payloads for {count} points")
-    return [payload_text(part, "payloads", place) for place, part in enumerate(payloads)]
+    return [
+        payload_text(part, field.format(place), is_json=known)
+        for place, part in enumerate(payloads)
+    ]
 
 
-def payload_text(payload: Any, field: str, place: int | None = None) -> bytes:
-    """Canonical JSON of a payload as it arrives. InvalidInput naming `field[place]`."""
+def payload_text(payload: Any, where: str, *, is_json: bool = False) -> bytes:
+    """Canonical JSON of a payload as it arrives. InvalidInput naming the path below `where`.
+
+    `is_json`: it was decoded from JSON, so that there are no values of other kinds to refuse.
+    """
     if payload is None:
         return b""
-    where = field if place is None else f"{field}[{place}]"
     if isinstance(payload, msgspec.Raw):
         try:
-            payload = msgspec.json.decode(payload)
+            payload, is_json = msgspec.json.decode(payload), True
         except (msgspec.DecodeError, ValueError, RecursionError) as error:
             raise MalformedBody(where, f"not JSON: {error}") from None
         if payload is None:
             return b""
     if not isinstance(payload, Mapping):
         raise InvalidInput(where, "a payload must be an object")
+    members = cast("Mapping[str, Any]", payload)
     try:
-        text = encode_payload(cast("Mapping[str, Any]", payload))
+        text = encode_payload(members)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        with suppress(RecursionError):
+            check_each(members, where)
         raise InvalidInput(where, f"not a JSON object: {error}") from None
     if len(text) > limits.PAYLOAD_BYTES_MAX:
         raise LimitExceeded(where, f"at most {limits.PAYLOAD_BYTES_MAX} bytes of JSON")
     if text.count(b"{") + text.count(b"[") > limits.PAYLOAD_DEPTH_MAX:
-        _check_depth(cast("object", payload), where)
+        _check_depth(members, where)
+    if not is_json:
+        check_json(members, text, where)
     return text
 
 
@@ -202,10 +216,7 @@ def _block(
 ) -> tuple[int, tuple[NDArray[np.int64], NDArray[np.float32]]]:
     """(ordinal, (positions, prepared values)) of the vectors of one name."""
     field = f"vectors.{name}" if name else "vector"
-    ordinal = collection.ordinal(name, field)
-    schema = collection.schema.vectors[ordinal]
-    values = check_vectors(block.values, schema.size, field)
-    rows = values.shape[0]
+    rows = np.shape(block.values)[0]
     if block.positions is None:
         positions = np.arange(count)
     else:
@@ -215,25 +226,32 @@ def _block(
             raise InvalidInput(field, "positions must ascend and be of points of the request")
     if positions.size != rows:
         raise InvalidInput(field, f"{rows} vectors for {positions.size} points")
+
+    def element(row: int) -> str:
+        place = int(positions[row]) if positions.size else 0
+        if block.field:
+            return block.field.format(place)
+        return f"points[{place}].vector" + (f".{name}" if name else "")
+
+    ordinal = collection.ordinal(name, element(0))
+    schema = collection.schema.vectors[ordinal]
+    values = check_vectors(block.values, schema.size, element)
     return ordinal, (positions, prepare_vector(schema.distance, values))
 
 
-def check_vectors(values: NDArray[Any], size: int, field: str) -> NDArray[np.float32]:
-    """(n, size) finite float32. InvalidInput naming `field`."""
+def check_vectors(
+    values: NDArray[Any], size: int, element: Callable[[int], str]
+) -> NDArray[np.float32]:
+    """(n, size) float32 within bounds. InvalidInput naming the `element` of the first bad row."""
     array = np.asarray(values)
     if array.ndim != 2 or array.dtype.kind not in "fiu":
-        raise InvalidInput(field, "must be lists of numbers")
+        raise InvalidInput(element(0), "must be lists of numbers")
     if array.shape[1] != size:
         raise InvalidInput(
-            field,
+            element(0),
             f"Vector dimension error: expected dim: {size}, got {array.shape[1]}",
         )
-    with np.errstate(over="ignore"):
-        array = array.astype(np.float32, copy=False)
-    if not np.isfinite(array).all():
-        row, place = np.argwhere(~np.isfinite(array))[0].tolist()
-        raise InvalidInput(f"{field}[{row}][{place}]", "components must be finite float32 numbers")
-    return array
+    return bounded(array, element)
 
 
 def _without_duplicates(cut: _Cut) -> _Cut:

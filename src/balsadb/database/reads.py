@@ -26,6 +26,7 @@ from balsadb.database.results import (
     WireVector,
 )
 from balsadb.database.selection import Query, Selection
+from balsadb.database.vector_bounds import bounded
 from balsadb.errors import InvalidInput, LimitExceeded, PointNotFound
 from balsadb.index import Metric, larger_is_better, prepare_vector
 
@@ -157,8 +158,11 @@ def query_many(collection: Collection, asked: Sequence[Query]) -> list[list[Scor
         raise LimitExceeded("searches", f"at most {limits.BATCH_RESULTS_MAX} results together")
     answers: list[list[ScoredPoint]] = []
     components = 0
-    for one in asked:
-        answers.append(query(collection, one))
+    for place, one in enumerate(asked):
+        try:
+            answers.append(query(collection, one))
+        except InvalidInput as error:
+            raise type(error)(f"searches[{place}].{error.field}", error.rule) from None
         components += len(answers[-1]) * _components(collection, one.selection)
         _check_components(components, "searches")
     return answers
@@ -188,10 +192,7 @@ def query_vector(
         raise InvalidInput(
             "query", f"Vector dimension error: expected dim: {schema.size}, got {values.size}"
         )
-    if not np.isfinite(values).all():
-        place = int(np.flatnonzero(~np.isfinite(values))[0])
-        raise InvalidInput(f"query[{place}]", "components must be finite float32 numbers")
-    return prepare_vector(schema.distance, values)
+    return prepare_vector(schema.distance, bounded(values[np.newaxis], lambda _: "query")[0])
 
 
 def check_limit(value: object, field: str, low: int, high: int) -> None:

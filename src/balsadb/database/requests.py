@@ -96,21 +96,29 @@ class VectorBlock(msgspec.Struct, frozen=True):
     """The vectors of one name in an upsert.
 
     `values` is float32 (n, dim); `positions` int (n,) tells which point of the request each row
-    belongs to, ascending and without repetition; None means row i is point i's.
+    belongs to, ascending and without repetition; None means row i is point i's. `field` is where
+    the vector of point p stood, with `{}` for p, for errors to name; empty: `points[{}].vector`.
     """
 
     values: NDArray[np.float32]
     positions: NDArray[np.integer[Any]] | None = None
+    field: str = ""
 
 
 class UpsertPoints(msgspec.Struct, frozen=True):
     """Insert points, or replace them whole (vectors not given and payload not given are removed).
-    The last of duplicate ids wins."""
+    The last of duplicate ids wins.
+
+    `payload_field` is where the payload of a point stood, with `{}` for the point, for errors to
+    name. `payloads_are_json`: they were decoded from JSON, so that no value needs to be looked at.
+    """
 
     collection: str
     ids: Sequence[PointIdLike]
     vectors: Mapping[str, VectorBlock]
     payloads: Sequence[PayloadLike] | None = None
+    payload_field: str = "points[{}].payload"
+    payloads_are_json: bool = False
 
 
 class DeletePoints(msgspec.Struct, frozen=True):

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from balsadb.api.identifiers import PointId
-from balsadb.api.slices import NamedVectors, Packed, Upsert
+from balsadb.api.slices import NamedVectors, Packed, Upsert, template
 from balsadb.database.requests import UpsertPoints, VectorBlock
 from balsadb.errors import InvalidInput
 
@@ -24,19 +24,21 @@ async def gather_upsert(collection: str, upsert: Upsert) -> UpsertPoints:
     ids: list[PointId] = []
     payloads: list[dict[str, Any] | None] = []
     parts: dict[str, list[tuple[list[int], NDArray[np.float32]]]] = {}
+    fields: dict[str, str] = {}
     for piece in upsert.slices:
         ids.extend(piece.ids)
         payloads.extend(piece.payloads)
         for name, vectors in piece.vectors.items():
             parts.setdefault(name, []).append((vectors.positions, rows(vectors)))
+            fields[name] = vectors.field
         await asyncio.sleep(0)
     blocks = {
         name: packed_block(packed, upsert.points_count) for name, packed in upsert.packed.items()
     }
     for name, found in parts.items():
-        blocks[name] = _joined(name, found, upsert.points_count)
+        blocks[name] = _joined(fields[name], found, upsert.points_count)
     stored = payloads if any(payload is not None for payload in payloads) else None
-    return UpsertPoints(collection, ids, blocks, stored)
+    return UpsertPoints(collection, ids, blocks, stored, upsert.payload_field, upsert.is_json)
 
 
 def rows(vectors: NamedVectors) -> NDArray[np.float32]:
@@ -47,7 +49,8 @@ def rows(vectors: NamedVectors) -> NDArray[np.float32]:
         if _width(vectors, at) != width:
             raise InvalidInput(
                 vectors.field.format(vectors.positions[at]),
-                f"has {_width(vectors, at)} numbers where others have {width}",
+                f"has {_width(vectors, at)} numbers where "
+                f"{vectors.field.format(vectors.positions[0])} has {width}",
             )
     # A number beyond float32 becomes an infinity here and is refused by the database.
     with np.errstate(over="ignore"):
@@ -80,7 +83,8 @@ def packed_block(packed: Packed, points_count: int) -> VectorBlock:
             f"has {len(packed.data)} bytes, which are no {points_count} equal rows of float32",
         )
     values = np.frombuffer(packed.data, dtype=_LITTLE).astype(np.float32, copy=False)
-    return VectorBlock(values.reshape(points_count, row_bytes // FLOAT_BYTES))
+    rows = values.reshape(points_count, row_bytes // FLOAT_BYTES)
+    return VectorBlock(rows, field=template(packed.field) + "[{}]")
 
 
 def _width(vectors: NamedVectors, at: int) -> int:
@@ -96,15 +100,18 @@ def _width(vectors: NamedVectors, at: int) -> int:
 
 
 def _joined(
-    name: str, parts: list[tuple[list[int], NDArray[np.float32]]], points_count: int
+    field: str, parts: list[tuple[list[int], NDArray[np.float32]]], points_count: int
 ) -> VectorBlock:
     width = parts[0][1].shape[1]
     for positions, values in parts:
         if values.shape[1] != width:
-            field = f"points[{positions[0]}].vector" + (f".{name}" if name else "")
-            raise InvalidInput(field, f"has {values.shape[1]} numbers where others have {width}")
+            first = field.format(parts[0][0][0])
+            raise InvalidInput(
+                field.format(positions[0]),
+                f"has {values.shape[1]} numbers where {first} has {width}",
+            )
     values = parts[0][1] if len(parts) == 1 else np.concatenate([part[1] for part in parts])
     if len(values) == points_count:
-        return VectorBlock(values)
+        return VectorBlock(values, field=field)
     places = np.concatenate([np.array(part[0], dtype=np.int64) for part in parts])
-    return VectorBlock(values, places)
+    return VectorBlock(values, places, field)

@@ -5,21 +5,25 @@
     ids, scores = index.search(queries, k=10)
 
 Ids are unsigned 64-bit numbers; adding an id again replaces its vector. Missing results are padded
-with id `NO_ID` (2**64 - 1) and score NaN. Searches may run on several threads at once; `add`,
-`delete` and `save` must not run beside anything else.
+with id `NO_ID` (2**64 - 1) and score NaN. Any thread may call anything: searches run side by side,
+`add`, `delete` and `save` wait for their turn and run alone.
 """
 
+import operator
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from os import PathLike
-from typing import Any, Final
+from pathlib import Path
+from typing import Any, Final, SupportsIndex, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from balsadb.columns import ColumnSet, SlotAllocator
+from balsadb.database.locks import SharedLock
+from balsadb.database.vector_bounds import bounded
 from balsadb.embedded.index_file import read_index, write_index
 from balsadb.errors import Corruption, DamagedFile, InvalidInput, LimitExceeded
 from balsadb.index import EF_MAX, IndexOptions, Metric, VectorIndex, prepare_vector
@@ -32,6 +36,19 @@ TAIL_ROWS_MAX: Final = 256
 """Rows that may stay unlinked (scanned exactly) after an `add`."""
 
 Ids = NDArray[np.uint64]
+
+
+def _whole(value: object, field: str, low: int = 1) -> int:
+    """A parameter that counts something. InvalidInput naming `field`."""
+    try:
+        number = operator.index(cast("SupportsIndex", value))
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, bool):
+        raise InvalidInput(field, f"must be an integer, not {type(value).__name__}")
+    if number < low:
+        raise InvalidInput(field, f"must be at least {low}")
+    return number
 
 
 class Index:
@@ -53,14 +70,20 @@ class Index:
         """InvalidInput names the parameter that is out of range."""
         if metric not in list(Metric):
             raise InvalidInput("metric", f"must be one of {', '.join(Metric)}")
-        if threads is not None and threads < 1:
-            raise InvalidInput("threads", "must be at least 1")
-        options = IndexOptions(dim, Metric(metric), m=m, ef_construct=ef_construct)
+        if threads is not None:
+            threads = _whole(threads, "threads")
+        options = IndexOptions(
+            _whole(dim, "dim"),
+            Metric(metric),
+            m=_whole(m, "m"),
+            ef_construct=_whole(ef_construct, "ef_construct"),
+        )
         self._open(options, ColumnSet(), threads)
 
     def _open(self, options: IndexOptions, columns: ColumnSet, threads: int | None) -> None:
         self._threads = threads or os.cpu_count() or 1
         self._executor: ThreadPoolExecutor | None = None
+        self._lock = SharedLock()
         self._options = options
         self._columns = columns
         self._index = VectorIndex(columns, "vectors", options)
@@ -89,11 +112,15 @@ class Index:
         vector without direction.
         """
         rows = self._vectors(vectors, "vectors")
-        numbers = self._new_ids(len(rows)) if ids is None else _ids(ids, "ids")
-        if len(numbers) != len(rows):
+        numbers = None if ids is None else _ids(ids, "ids")
+        if numbers is not None and len(numbers) != len(rows):
             raise InvalidInput("ids", f"must be as many as vectors ({len(rows)})")
-        if len(np.unique(numbers)) != len(numbers):
+        if numbers is not None and len(np.unique(numbers)) != len(numbers):
             raise InvalidInput("ids", "must not repeat within a batch")
+        with self._lock.exclusive():
+            return self._add(rows, self._new_ids(len(rows)) if numbers is None else numbers)
+
+    def _add(self, rows: NDArray[np.float32], numbers: Ids) -> Ids:
         if len(rows) > self._options.rows_reserved - self._index.rows_taken:
             raise LimitExceeded("vectors", f"at most {self._options.rows_reserved} in an index")
         for first in range(0, len(rows), LINK_ROWS):
@@ -137,6 +164,10 @@ class Index:
     def delete(self, ids: ArrayLike) -> Ids:
         """Remove vectors by id; returns those ids that were not there."""
         numbers = np.unique(_ids(ids, "ids"))
+        with self._lock.exclusive():
+            return self._delete(numbers)
+
+    def _delete(self, numbers: Ids) -> Ids:
         found = self._lookup(numbers)
         slots = found[found >= 0]
         self._index.tombstone(self._slot_row.data[slots])
@@ -166,15 +197,23 @@ class Index:
         `filter`: a bool mask over ids (`filter[id]`), or an array of ids. InvalidInput names what
         is wrong.
         """
-        if k < 1:
-            raise InvalidInput("k", "must be at least 1")
+        k, ef, threads = _whole(k, "k"), _whole(ef, "ef"), _whole(threads, "threads")
         if ef < k:
             raise InvalidInput("ef", f"must be at least k ({k})")
         if ef > EF_MAX:
             raise LimitExceeded("ef", f"at most {EF_MAX}")
-        if threads < 1:
-            raise InvalidInput("threads", "must be at least 1")
         wanted = self._vectors(queries, "queries")
+        with self._lock.shared():
+            return self._search(wanted, k, ef, filter, threads)
+
+    def _search(
+        self,
+        wanted: NDArray[np.float32],
+        k: int,
+        ef: int,
+        filter: ArrayLike | None,
+        threads: int,
+    ) -> tuple[Ids, NDArray[np.float32]]:
         slots = None if filter is None else self._mask(filter)
         ids = np.full((len(wanted), k), NO_ID, np.uint64)
         scores = np.full((len(wanted), k), np.nan, np.float32)
@@ -216,8 +255,12 @@ class Index:
     # ------------------------------------------------------------------ files
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Write the index, graph included, to one file; replaces it atomically. DiskFailed."""
-        write_index(os.fspath(path), self._options, self._columns)
+        """Write the index, graph included, to one file; replaces it atomically. DiskFailed;
+        InvalidInput for a path that is a directory."""
+        if Path(path).is_dir():
+            raise InvalidInput("path", f"is a directory, name a file: {os.fspath(path)}")
+        with self._lock.exclusive():
+            write_index(os.fspath(path), self._options, self._columns)
 
     @classmethod
     def load(cls, path: str | PathLike[str], threads: int | None = None) -> "Index":
@@ -251,10 +294,7 @@ class Index:
             raise InvalidInput(field, f"must have {self._options.dim} columns, has shape {shape}")
         if len(array) == 0:
             raise InvalidInput(field, "must not be empty")
-        with np.errstate(over="ignore"):
-            array = array.astype(np.float32)
-        if not np.isfinite(array).all():
-            raise InvalidInput(field, "must be finite numbers in the range of float32")
+        array = bounded(array, lambda row: f"{field}[{row}]")
         if self._options.metric is Metric.COSINE and not array.any(axis=1).all():
             raise InvalidInput(field, "must not be zero vectors: Cosine compares directions")
         return prepare_vector(self._options.metric, array)

@@ -50,7 +50,7 @@ def test_batch(format_):
     assert (upsert.points_count, upsert.packed) == (2, {})
     assert piece.ids == [1, 2]
     assert piece.payloads == [{"x": 1}, None]
-    assert piece.vectors["b"] == NamedVectors([0], [[3.0, 4.0]], "batch.vectors[{}].b")
+    assert piece.vectors["b"] == NamedVectors([0], [[3.0, 4.0]], "batch.vectors.b[{}]")
 
 
 def test_binary_rows_and_packed_batches():

@@ -1,5 +1,6 @@
 """Every bad request names the field and the rule, reaches no log and changes nothing."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -52,10 +53,10 @@ def create(name: str = "new", vectors: Any = None, **hnsw: Any) -> CreateCollect
 
 
 REQUESTS: list[tuple[Any, str, str]] = [
-    (upsert(vectors={"": block([1, 2, 3])}), "vector", "expected dim: 4, got 3"),
-    (upsert(vectors={"": block([1, 2, float("nan"), 4])}), "vector[0][2]", "finite"),
-    (upsert(vectors={"": block([1, 2, 3, float("inf")])}), "vector[0][3]", "finite"),
-    (upsert(vectors={"plot": block([1, 2, 3, 4])}), "vectors.plot", "unknown vector name"),
+    (upsert(vectors={"": block([1, 2, 3])}), "points[0].vector", "expected dim: 4, got 3"),
+    (upsert(vectors={"": block([1, 2, float("nan"), 4])}), "points[0].vector[2]", "finite"),
+    (upsert(vectors={"": block([1, 2, 3, float("inf")])}), "points[0].vector[3]", "finite"),
+    (upsert(vectors={"plot": block([1, 2, 3, 4])}), "points[0].vector.plot", "unknown vector name"),
     (upsert(vectors={"": block([1, 2, 3, 4], [1, 2, 3, 4])}), "vector", "2 vectors for 1 points"),
     (
         upsert(vectors={"": VectorBlock(np.ones((1, 4), np.float32), np.array([1]))}),
@@ -71,15 +72,37 @@ REQUESTS: list[tuple[Any, str, str]] = [
     (upsert(ids=["film"]), "points[0]", "unsigned 64-bit integer or a UUID"),
     (upsert(ids=[]), "points", "at least one"),
     (upsert(ids=list(range(10_001))), "points", "at most 10000"),
-    (upsert(payloads=[[1]]), "payloads[0]", "must be an object"),
-    (upsert(payloads=["x"]), "payloads[0]", "must be an object"),
-    (upsert(payloads=[msgspec.Raw(b"[1]")]), "payloads[0]", "must be an object"),
-    (upsert(payloads=[msgspec.Raw(b"{")]), "payloads[0]", "not JSON"),
-    (upsert(payloads=[{1: 2}]), "payloads[0]", "not a JSON object"),
-    (upsert(payloads=[{"k": "\ud800"}]), "payloads[0]", "not a JSON object"),
-    (upsert(payloads=[{"k": object()}]), "payloads[0]", "not a JSON object"),
+    (upsert(payloads=[[1]]), "points[0].payload", "must be an object"),
+    (upsert(payloads=["x"]), "points[0].payload", "must be an object"),
+    (upsert(payloads=[msgspec.Raw(b"[1]")]), "points[0].payload", "must be an object"),
+    (upsert(payloads=[msgspec.Raw(b"{")]), "points[0].payload", "not JSON"),
+    (upsert(payloads=[{1: 2}]), "points[0].payload", "keys must be strings"),
+    (upsert(payloads=[{"k": "\ud800"}]), "points[0].payload", "not a JSON object"),
+    (upsert(payloads=[{"k": object()}]), "points[0].payload.k", "not object"),
+    (upsert(payloads=[{"k": float("nan")}]), "points[0].payload.k", "finite"),
+    (upsert(payloads=[{"a": {"b": [1, float("inf")]}}]), "points[0].payload.a.b[1]", "finite"),
+    (upsert(payloads=[{"k": b"x"}]), "points[0].payload.k", "not bytes"),
+    (upsert(payloads=[{"k": [{"t": datetime.now(UTC)}]}]), "points[0].payload.k[0].t", "datetime"),
+    (upsert(payloads=[{"k": {1, 2}}]), "points[0].payload.k", "not set"),
+    (upsert(payloads=[{"k": msgspec.msgpack.Ext(1, b"x")}]), "points[0].payload.k", "not Ext"),
+    (SetPayload("films", {"a": float("nan")}, [1]), "payload.a", "finite"),
+    (OverwritePayload("films", {"a": b"x"}, [1]), "payload.a", "not bytes"),
+    (upsert(vectors={"": block([1, 1e18, 1, 1e18])}), "points[0].vector", "at most 1e+18"),
+    (
+        upsert(ids=[1, 2], vectors={"": block([1, 2, 3, 4], [3e38, 0, 0, 0])}),
+        "points[1].vector",
+        "norm",
+    ),
+    (
+        upsert(
+            ids=[1, 2],
+            vectors={"": VectorBlock(np.full((1, 4), np.nan), np.array([1]), "batch.vectors[{}]")},
+        ),
+        "batch.vectors[1][0]",
+        "finite",
+    ),
     (upsert(payloads=[None, None]), "payloads", "2 payloads for 1 points"),
-    (upsert(payloads=[{"k": "x" * (512 << 10)}]), "payloads[0]", "at most"),
+    (upsert(payloads=[{"k": "x" * (512 << 10)}]), "points[0].payload", "at most"),
     (create(vectors={"": VectorParams(0, "Dot")}), "vectors.size", "1..8192"),
     (create(vectors={"a": VectorParams(8193, "Dot")}), "vectors.a.size", "1..8192"),
     (create(vectors={"": VectorParams(4, "Hamming")}), "vectors.distance", "Cosine"),
@@ -166,6 +189,7 @@ QUERIES: list[tuple[Query, str]] = [
     (Query(vector=[1, 2, 3]), "query"),
     (Query(vector=[1, 2, 3, float("nan")]), "query[3]"),
     (Query(vector=[1, 2, 3, 1e39]), "query[3]"),
+    (Query(vector=[1, 2, 3, 1e19]), "query"),
     (Query(vector=["a", 2, 3, 4]), "query"),  # type: ignore[list-item]
     (Query(vector=[[1, 2, 3, 4]]), "query"),  # type: ignore[list-item]
     (Query(vector=[1, 2, 3, 4], id=1), "query"),
@@ -197,6 +221,48 @@ def test_a_bad_query_names_the_field(bench: Any, query: Query, field: str) -> No
     assert caught.value.field == field
     # The lock was let go: a write still goes through.
     bench.upsert([3])
+
+
+def test_a_bad_query_of_several_is_named(bench: Any) -> None:
+    bench.create()
+    good = Query(vector=[1, 2, 3, 4])
+    for bad, field in ((Query(vector=[1]), "query"), (Query(vector=[1e30] * 4), "query")):
+        with pytest.raises(InvalidInput) as caught:
+            bench.database.query_many("films", [good, bad])
+        assert caught.value.field == f"searches[1].{field}"
+
+
+@pytest.mark.parametrize("metric", ["Cosine", "Dot", "Euclid", "Manhattan"])
+def test_the_longest_vectors_have_finite_scores(bench: Any, metric: str) -> None:
+    bench.create(**{"": (4, metric)})
+    longest = [1e18, 0, 0, 0], [-5e17] * 4
+    bench.do(upsert(ids=[1, 2], vectors={"": block(*longest)})).pop().unwrap()
+    for vector in longest:
+        found = bench.database.query("films", Query(vector=vector))
+        assert len(found) == 2
+        assert all(np.isfinite(point.score) for point in found)
+
+
+def test_payloads_from_json_are_not_looked_at(bench: Any) -> None:
+    """They cannot hold anything else: that check would be paid for by every point."""
+    bench.create()
+    strange = [{"k": b"x"}]
+    assert bench.database.prepare(upsert(payloads=strange, payloads_are_json=True), NO_SESSION)
+
+
+def test_all_that_json_has_is_stored(bench: Any) -> None:
+    bench.create()
+    payload = {
+        "n": None,
+        "b": True,
+        "i": -1,
+        "f": 0.5,
+        "s": "x",
+        "l": [None, [1.5]],
+        "o": {"p": {}},
+    }
+    bench.do(upsert(payloads=[payload])).pop().unwrap()
+    assert msgspec.json.decode(bench.database.retrieve("films", [1])[0].payload) == payload
 
 
 def test_other_bad_reads(bench: Any) -> None:

@@ -34,7 +34,7 @@ def test_a_payload_nested_too_deep_is_refused_before_the_log(bench):
     bench.create()
     block = {"": VectorBlock(np.ones((1, 4), np.float32))}
     most = limits.PAYLOAD_DEPTH_MAX
-    with pytest.raises(LimitExceeded, match=r"payloads\[0\]"):
+    with pytest.raises(LimitExceeded, match=r"points\[0\]\.payload"):
         bench.database.prepare(UpsertPoints("films", [1], block, [nested(most + 1)]), NO_SESSION)
     with pytest.raises(LimitExceeded, match="payload"):
         bench.database.prepare(SetPayload("films", nested(most + 1), [1]), NO_SESSION)

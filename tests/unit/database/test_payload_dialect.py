@@ -109,3 +109,23 @@ def test_deleting_through_lists(bench):
     bench.upsert([1], [{"a": [1, 2], "b": [{"x": 1, "y": [3]}, 4, {"y": [5]}], "c": [6]}])
     bench.do(DeletePayloadKeys("films", ["a[]", "b[].y[]", "b[].x", "c[0]", "d[]"], [1]))
     assert payload_of(bench, 1) == {"a": [], "b": [{"y": []}, 4, {"y": []}], "c": [6]}
+
+
+@pytest.mark.parametrize("key", ["e[0]", "e[]", "e[0].x", "d.e[1]", "c[7]", "c[0]", "a[0]"])
+def test_setting_below_a_list_that_is_not_there_changes_nothing(bench, key):
+    bench.create()
+    payload = {"a": [], "c": [6], "d": {"f": 1}}
+    bench.upsert([1], [payload])
+    bench.do(SetPayload("films", {"new": 1}, [1], key=key))
+    assert payload_of(bench, 1) == payload
+
+
+def test_setting_below_lists(bench):
+    bench.create()
+    bench.upsert([1], [{"a": [{"x": 1}, 2, {}], "d": {"e": [{}, {}]}}])
+    bench.do(SetPayload("films", {"new": 1}, [1], key="a[]"))
+    bench.do(SetPayload("films", {"new": 2}, [1], key="d.e[1]"))
+    assert payload_of(bench, 1) == {
+        "a": [{"x": 1, "new": 1}, 2, {"new": 1}],
+        "d": {"e": [{}, {"new": 2}]},
+    }

@@ -68,6 +68,20 @@ def test_unequal_lengths_across_slices():
     assert caught.value.field == "points[256].vector"
 
 
+def test_blocks_remember_where_their_vectors_stood():
+    points = [{"id": 1, "vector": [1.0]}, {"id": 2, "vector": {"{a}": [1.0]}}]
+    found = gathered({"points": points})
+    assert found.vectors[""].field.format(0) == "points[0].vector"
+    assert found.vectors["{a}"].field.format(1) == "points[1].vector.{a}"
+    assert found.payloads_are_json
+    rows = {"b": [[1.0]], "p": b"1234"}
+    found = gathered({"batch": {"ids": [1], "vectors": rows}}, Format.MSGPACK)
+    assert found.vectors["b"].field.format(0) == "batch.vectors.b[0]"
+    assert found.vectors["p"].field.format(0) == "batch.vectors.p[0]"
+    assert found.payload_field.format(0) == "batch.payloads[0]"
+    assert not found.payloads_are_json
+
+
 def test_bytes_that_are_no_floats():
     with pytest.raises(InvalidInput) as caught:
         gathered({"points": [{"id": 1, "vector": b"12345"}]}, Format.MSGPACK)

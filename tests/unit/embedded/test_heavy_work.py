@@ -19,6 +19,20 @@ def client():
         yield opened
 
 
+def test_a_large_upsert_is_prepared_on_a_thread(client, monkeypatch):
+    threads = []
+    prepare = Database.prepare
+
+    def watched(self, *arguments):
+        threads.append(threading.current_thread().name.partition("_")[0])
+        return prepare(self, *arguments)
+
+    monkeypatch.setattr(Database, "prepare", watched)
+    for count in (1_024, 1_025):
+        client.upsert("c", [{"id": at, "vector": [1.0, 2.0]} for at in range(count)])
+    assert threads == ["balsadb-engine", "read"]
+
+
 def test_where_the_work_is_done(client, monkeypatch):
     threads = defaultdict(set)
 

@@ -1,6 +1,7 @@
 """The bare index: what it accepts, refuses, finds, saves and loads."""
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -130,9 +131,10 @@ BAD_ADDS = [
     ("vectors", {"vectors": [["a"] * DIM]}),
     ("vectors", {"vectors": ONE.astype(np.complex64)}),
     ("vectors", {"vectors": ONE.astype(object)}),
-    ("vectors", {"vectors": np.where(np.arange(DIM) == 3, np.nan, ONE)}),
-    ("vectors", {"vectors": np.where(np.arange(DIM) == 3, -np.inf, ONE)}),
-    ("vectors", {"vectors": np.full((1, DIM), 1e39)}),
+    ("vectors[0][3]", {"vectors": np.where(np.arange(DIM) == 3, np.nan, ONE)}),
+    ("vectors[0][3]", {"vectors": np.where(np.arange(DIM) == 3, -np.inf, ONE)}),
+    ("vectors[0][0]", {"vectors": np.full((1, DIM), 1e39)}),
+    ("vectors[1]", {"vectors": np.concatenate((ONE, 1e18 * ONE))}),
     ("vectors", {"vectors": np.concatenate((ONE, 0 * ONE))}),
     ("ids", {"vectors": ONE, "ids": [1, 2]}),
     ("ids", {"vectors": np.repeat(ONE, 2, 0), "ids": [4, 4]}),
@@ -163,7 +165,13 @@ BAD_SEARCHES = [
     ("ef", {"k": 10, "ef": 5_000}),
     ("threads", {"k": 1, "threads": 0}),
     ("queries", {"k": 1, "queries": np.ones((1, DIM - 1))}),
-    ("queries", {"k": 1, "queries": np.full((1, DIM), np.nan)}),
+    ("queries[0][0]", {"k": 1, "queries": np.full((1, DIM), np.nan)}),
+    ("queries[0]", {"k": 1, "queries": np.full((1, DIM), 3e38)}),
+    ("k", {"k": 1.5}),
+    ("k", {"k": "1"}),
+    ("k", {"k": True}),
+    ("ef", {"k": 1, "ef": 64.0}),
+    ("threads", {"k": 1, "threads": None}),
     ("queries", {"k": 1, "queries": np.zeros((1, DIM))}),
     ("queries", {"k": 1, "queries": np.zeros((0, DIM))}),
     ("filter", {"k": 1, "filter": [0.5]}),
@@ -184,6 +192,10 @@ def test_bad_searches_name_the_field(field, call):
     ("field", "call"),
     [
         ("metric", {"metric": "Cosmic"}),
+        ("dim", {"dim": "3"}),
+        ("dim", {"dim": 1.5}),
+        ("m", {"m": 16.0}),
+        ("threads", {"threads": "2"}),
         ("metric", {"metric": ""}),
         ("dim", {"dim": 0}),
         ("dim", {"dim": 70_000}),
@@ -232,6 +244,31 @@ def test_saving_again_replaces_the_file(saved, tmp_path):
     index.save(path)
     assert 123_456 in Index.load(path)
     assert os.listdir(tmp_path) == ["two.balsa"]
+
+
+def test_a_directory_is_no_place_for_a_file(tmp_path):
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(InvalidInput, match="is a directory"):
+        Index(3, "Dot").save(tmp_path / "folder")
+    assert os.listdir(tmp_path) == ["folder"]
+
+
+def test_adding_from_several_threads():
+    index = Index(DIM, "Dot", threads=1)
+
+    def add(seed):
+        return [index.add(vectors(150, 10 * seed + part)) for part in range(10)]
+
+    with ThreadPoolExecutor(3) as pool:
+        ids = np.concatenate([part for parts in pool.map(add, range(3)) for part in parts])
+    assert np.unique(ids).size == len(index) == 4_500
+    assert index.check() == []
+
+
+def test_numpy_integers_are_integers():
+    index = Index(np.int64(DIM), m=np.int32(8))
+    index.add(vectors(3))
+    assert index.search(vectors(1), np.int64(2))[0].shape == (1, 2)
 
 
 def test_an_empty_index_is_saved_too(tmp_path):
