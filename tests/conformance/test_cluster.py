@@ -21,6 +21,7 @@ from tests.conformance.live_nodes import (
     at_one_index,
     by_role,
     during_one_term,
+    metric,
     metrics,
     statuses,
     wait_linked,
@@ -51,7 +52,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
     with running(tmp_path_factory.mktemp("cluster"), 3) as made:
         ready = metrics(made, COMPILATIONS)
         yield made
-        assert metrics(made, COMPILATIONS) == ready
+        # Not more: a node that a test restarted counts anew, from what it compiled: nothing.
+        pairs = zip(metrics(made, COMPILATIONS), ready, strict=True)
+        assert all(now <= then for now, then in pairs)
 
 
 @pytest.fixture(scope="module")
@@ -433,16 +436,16 @@ def linearizable(node: NodeProcess, collection: str) -> bool:
 # ------------------------------------------------------------------------- kernels
 
 
-@pytest.mark.parametrize("metric", ["Cosine", "Euclid", "Dot", "Manhattan"])
-def test_no_compilation_after_ready(cluster: LocalCluster, metric: str) -> None:
+@pytest.mark.parametrize("distance", ["Cosine", "Euclid", "Dot", "Manhattan"])
+def test_no_compilation_after_ready(cluster: LocalCluster, distance: str) -> None:
     before = metrics(cluster, COMPILATIONS)
     graph, tail = GRAPH_ROWS_MIN + 100, 100
     count = graph + tail
     data = vectors(count, size=33)
-    name = f"all of {metric}"
+    name = f"all of {distance}"
     payloads = [{"n": n, "even": n % 2 == 0, "word": f"w{n % 7}", "x": n / 2} for n in range(count)]
     with Client(cluster.nodes[1].url) as client:
-        client.create_collection(name, {"size": 33, "distance": metric})
+        client.create_collection(name, {"size": 33, "distance": distance})
         client.upload(name, data[:graph], payloads=payloads[:graph])
         client.create_payload_index(name, "word", "keyword")
         wait_linked(cluster)
@@ -466,7 +469,7 @@ def test_kernels_are_loaded_when_a_node_comes_back(cluster: LocalCluster, linked
     node.start()
     cluster.wait_ready(60)
     with Client(node.url) as client:
-        before = metrics(cluster, COMPILATIONS)
+        assert metric(node, COMPILATIONS) == 0
         assert client.count(linked) == FILMS
         assert client.query(linked, 5, limit=3)
-        assert metrics(cluster, COMPILATIONS) == before
+        assert metric(node, COMPILATIONS) == 0
