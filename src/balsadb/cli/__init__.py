@@ -7,6 +7,7 @@ Vocabulary
 
 Map
     `settings`         the one table of settings and where their values come from
+    `plan`             how many nodes on which ports, checked before anything is touched
     `local_cluster`    node processes: start, wait, kill, stop, reset
     `first_start`      compiling the kernels once, however many nodes start
     `app`, `clusters`  the commands
@@ -17,6 +18,7 @@ Invariants
     * Data goes to stdout, progress and errors to stderr. No colours without a terminal, or with
       `NO_COLOR`.
     * Exit codes: 0 ok, 1 error, 2 wrong use, 3 the cluster cannot serve now.
+    * What is refused has changed nothing: `--reset` deletes only when the new cluster can start.
     * Starting what runs, or stopping what does not, is no error: every command may be repeated.
     * A process is signalled only if its command line shows that it is a node of that folder.
     * Whatever the demo starts, it ends, whichever way it leaves.

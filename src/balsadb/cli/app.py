@@ -14,12 +14,28 @@ from balsadb.errors import BalsaError
 
 app = typer.Typer(
     name="balsadb",
-    help="A vector database whose replicas are the same, to the byte.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
 app.add_typer(cluster_app, name="cluster")
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        version()
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    *,
+    _version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    """A vector database whose replicas are the same, to the byte."""
 
 
 def serve(config: str | None, **flags: object) -> None:

@@ -1,8 +1,10 @@
 """`balsadb cluster ...`: start, stop and look at a cluster of processes on this machine."""
 
 import enum
+import math
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,12 +12,30 @@ import msgspec
 import typer
 
 from balsadb.cli import local_cluster
-from balsadb.cli.local_cluster import ClusterPlan, LocalCluster
+from balsadb.cli.local_cluster import LocalCluster
+from balsadb.cli.plan import Wish
 from balsadb.cluster.settings import CLIENT_PORT, PEER_PORT
+from balsadb.errors import InvalidInput
 
 app = typer.Typer(help="A cluster of processes on this machine.", no_args_is_help=True)
 
-Folder = Annotated[Path, typer.Option("--data", help="Folder of the cluster's data and logs.")]
+
+def _folder(text: str | Path) -> Path:
+    """The folder by its one true name: nodes are told apart by the paths in their commands."""
+    if not str(text).strip():
+        raise typer.BadParameter("must not be empty")
+    try:
+        return Path(text).resolve()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise typer.BadParameter(f"{text!r} cannot be the cluster's folder: {error}") from error
+
+
+Folder = Annotated[
+    Path,
+    typer.Option(
+        "--data", parser=_folder, metavar="DIR", help="Folder of the cluster's data and logs."
+    ),
+]
 Url = Annotated[str | None, typer.Option("--url", help="Ask this node instead of a folder's.")]
 ApiKey = Annotated[str, typer.Option("--api-key", envvar="BALSADB_API_KEY", help="The API key.")]
 
@@ -28,7 +48,17 @@ class Output(enum.Enum):
 
 
 Shown = Annotated[Output, typer.Option("--output", "-o", help="table or json.")]
+AsJson = Annotated[bool, typer.Option("--json", help="The same as -o json.")]
+ClientPort = Annotated[
+    int | None, typer.Option(help=f"First client port; 10 more a node. Default: {CLIENT_PORT}.")
+]
+PeerPort = Annotated[
+    int | None, typer.Option(help=f"First peer port; 10 more a node. Default: {PEER_PORT}.")
+]
 DATA = Path("data")
+COLUMNS = ("url", "role", "leader", "term", "commit", "applied", "points", "tail")
+"""What the table of `status` shows: it fits into 80 characters, with figures of seven digits. JSON
+has everything."""
 
 
 @app.command()
@@ -37,28 +67,24 @@ def start(
     *,
     data: Folder = DATA,
     reset: Annotated[bool, typer.Option("--reset", help="Delete the old cluster first.")] = False,
-    port: Annotated[int, typer.Option(help="First client port; 10 more a node.")] = CLIENT_PORT,
-    peer_port: Annotated[int, typer.Option(help="First peer port; 10 more a node.")] = PEER_PORT,
+    port: ClientPort = None,
+    peer_port: PeerPort = None,
     free_ports: Annotated[bool, typer.Option("--free-ports", help="Ports nobody uses.")] = False,
     timeout: Annotated[float, typer.Option(help="Seconds to wait until ready.")] = 120.0,
 ) -> None:
     """Start the nodes that do not run, leave the others, and return when all are ready.
 
-    Refuses another number of nodes than the folder has, unless --reset deletes them.
+    Refuses another number of nodes or other ports than the folder has, unless --reset deletes
+    them. What is refused changes nothing.
     """
     began = time.monotonic()
+    wish = Wish(nodes, port, peer_port, free_ports)
+    if nodes is not None or local_cluster.read_plan(data) is None:
+        wish.plan()
+    if not (math.isfinite(timeout) and timeout > 0):
+        raise InvalidInput("--timeout", "must be above 0")
     with local_cluster.exclusive(data):
-        if reset:
-            local_cluster.reset(data)
-        wanted = None
-        if nodes is not None or local_cluster.read_plan(data) is None:
-            count = local_cluster.NODES_DEFAULT if nodes is None else nodes
-            wanted = (
-                ClusterPlan.on_free_ports(count)
-                if free_ports
-                else ClusterPlan.numbered(count, port, peer_port)
-            )
-        cluster = LocalCluster.create_or_open(data, wanted)
+        cluster = LocalCluster.prepare(data, wish, anew=reset)
         started = cluster.start(_say)
         cluster.wait_ready(timeout, _say)
     for node in cluster.nodes:
@@ -68,39 +94,57 @@ def start(
 
 
 @app.command()
-def stop(*, data: Folder = DATA) -> None:
-    """Stop every node of the folder; its data stays."""
-    with local_cluster.exclusive(data):
-        stopped = LocalCluster.open(data).stop() if local_cluster.read_plan(data) else []
+def stop(
+    *,
+    data: Folder = DATA,
+    reset: Annotated[bool, typer.Option("--reset", help="Delete its data, too.")] = False,
+) -> None:
+    """Stop every node of the folder; its data stays, unless --reset deletes it."""
+    stopped: list[int] = []
+    if local_cluster.read_plan(data) is not None:
+        with local_cluster.exclusive(data):
+            stopped = LocalCluster.open(data).stop()
+            if reset:
+                local_cluster.reset(data)
+                _say(f"the cluster in {data} is deleted")
     numbers = ", ".join(str(number) for number in stopped)
     print(f"stopped node {numbers}" if stopped else "no node runs")
 
 
 @app.command()
 def status(
-    *, data: Folder = DATA, url: Url = None, api_key: ApiKey = "", output: Shown = Output.TABLE
+    *,
+    data: Folder = DATA,
+    url: Url = None,
+    api_key: ApiKey = "",
+    output: Shown = Output.TABLE,
+    as_json: AsJson = False,
 ) -> None:
     """What each node says of itself; a node that does not answer is shown as down."""
     found = [_status_of(address, api_key) for address in _addresses(data, url)]
-    if output is Output.JSON:
+    if as_json or output is Output.JSON:
         print(msgspec.json.encode(found).decode())
     else:
-        columns = ["url", "role", "leader", "term", "commit", "applied", "points", "linked", "tail"]
-        _table(columns, [[str(node.get(key, "")) for key in columns] for node in found])
+        _table(COLUMNS, [[str(node.get(key, "-")) for key in COLUMNS] for node in found])
     if not any(node["role"] == "leader" for node in found):
         raise typer.Exit(3)
 
 
 @app.command()
 def verify(
-    *, data: Folder = DATA, url: Url = None, api_key: ApiKey = "", output: Shown = Output.TABLE
+    *,
+    data: Folder = DATA,
+    url: Url = None,
+    api_key: ApiKey = "",
+    output: Shown = Output.TABLE,
+    as_json: AsJson = False,
 ) -> None:
     """Compare the digests of every column on every node at one log index; exit 1 if they differ."""
     from balsadb.client import Client
 
     with Client(_addresses(data, url)) as client:
         found = client.with_options(api_key=api_key, timeout_s=60.0).verify()
-    if output is Output.JSON:
+    if as_json or output is Output.JSON:
         print(msgspec.json.encode(found).decode())
     else:
         nodes: dict[str, dict[str, Any]] = found["nodes"]
@@ -108,7 +152,7 @@ def verify(
             [node, str(taken.get("columns", "")), taken.get("error", "")]
             for node, taken in nodes.items()
         ]
-        _table(["node", "columns", "error"], rows)
+        _table(("node", "columns", "error"), rows)
         verdict = "equal" if found["equal"] else f"DIFFERENT: {', '.join(found['differing'])}"
         print(f"{verdict} at log index {found['index']}")
     if not found["equal"]:
@@ -134,14 +178,13 @@ def _status_of(address: str, api_key: str) -> dict[str, Any]:
     return {"url": address, **figures}
 
 
-def _table(columns: list[str], rows: list[list[str]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(*columns)
-    for row in rows:
-        table.add_row(*row)
-    Console().print(table)
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Columns as wide as what is in them, so that nothing is cut, whatever the terminal."""
+    lines = [columns, *rows]
+    widths = [max(len(line[place]) for line in lines) for place in range(len(columns))]
+    for line in lines:
+        cells = (text.ljust(width) for text, width in zip(line, widths, strict=True))
+        print("  ".join(cells).rstrip())
 
 
 def _say(text: str) -> None:

@@ -17,10 +17,8 @@ import contextlib
 import fcntl
 import http.client
 import os
-import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -31,19 +29,15 @@ import msgspec
 
 from balsadb.cli import settings as node_settings
 from balsadb.cli.first_start import MESSAGE
-from balsadb.cluster.settings import CLIENT_PORT, PEER_PORT, PORT_STEP, NodeSettings
-from balsadb.errors import AlreadyExists, BalsaError, InvalidInput, NotReady
+from balsadb.cli.plan import POLL_S, ClusterPlan, Wish, require_free
+from balsadb.cluster.settings import NodeSettings
+from balsadb.errors import BalsaError, InvalidInput, NotReady, StorageError
 
-NODES_DEFAULT = 3
-NODES_MAX = 9
 READY_TIMEOUT_S = 120.0
 """Long enough for the kernels' first compilation by several nodes at once on a slow machine."""
 STOP_TIMEOUT_S = 20.0
-PORT_PATIENCE_S = 2.0
-FREE_PORTS = range(15_000, 32_000)
 PATIENCE_S = 1.5
 """Seconds of waiting after which the user is told what takes so long."""
-POLL_S = 0.02
 LOG_LINES_SHOWN = 15
 
 
@@ -56,48 +50,6 @@ OWN_SETTINGS = (
 _children: dict[int, subprocess.Popen[bytes]] = {}
 """Processes that this one started, by number: they outlive the objects here, and only their parent
 can collect what is left of them."""
-
-
-class ClusterPlan(msgspec.Struct, frozen=True):
-    """What `cluster.json` holds: everything that must stay the same between two starts."""
-
-    nodes: int
-    host: str = "127.0.0.1"
-    ports: tuple[int, ...] = ()
-    peer_ports: tuple[int, ...] = ()
-    secret: str = ""
-
-    @classmethod
-    def numbered(
-        cls, nodes: int, port: int = CLIENT_PORT, peer_port: int = PEER_PORT
-    ) -> "ClusterPlan":
-        """A plan with the documented ports: the first, and 10 more for each node."""
-        if not 1 <= nodes <= NODES_MAX:
-            raise InvalidInput("nodes", f"must be 1 to {NODES_MAX}")
-        steps = range(0, nodes * PORT_STEP, PORT_STEP)
-        return cls(
-            nodes,
-            ports=tuple(port + step for step in steps),
-            peer_ports=tuple(peer_port + step for step in steps),
-            secret=secrets.token_hex(16),
-        )
-
-    @classmethod
-    def on_free_ports(cls, nodes: int) -> "ClusterPlan":
-        """A plan on ports that nothing listens on now.
-
-        They lie below the range from which outgoing connections get theirs: a port of that range
-        could be gone when a killed node comes back for it.
-        """
-        ports: list[int] = []
-        while len(ports) < 2 * nodes:
-            port = FREE_PORTS.start + secrets.randbelow(len(FREE_PORTS))
-            if port not in ports and not _is_taken("127.0.0.1", port):
-                ports.append(port)
-        secret = secrets.token_hex(16)
-        return cls(
-            nodes, ports=tuple(ports[:nodes]), peer_ports=tuple(ports[nodes:]), secret=secret
-        )
 
 
 class NodeProcess:
@@ -134,11 +86,7 @@ class NodeProcess:
     def start(self) -> None:
         """Start the process; raises `AlreadyExists` if another program has one of the ports."""
         for port in (self.port, self.peer_port):
-            if not _becomes_free(self.host, port):
-                raise AlreadyExists(
-                    f"node {self.number} cannot start: a listener on {self.host}:{port} "
-                    "already exists; stop it or choose another --port / --peer-port"
-                )
+            require_free(self.number, self.host, port)
         _write_private(self.config_file, node_settings.to_toml(self._settings()))
         arguments = [
             sys.executable,
@@ -236,24 +184,46 @@ class LocalCluster:
         folder = folder.absolute()
         stored = read_plan(folder)
         if stored is None:
-            plan = wanted or ClusterPlan.numbered(NODES_DEFAULT)
+            plan = wanted or Wish().plan()
+            plan.check()
             folder.mkdir(parents=True, exist_ok=True)
             _write_private(_plan_file(folder), msgspec.json.encode(plan).decode())
             return cls(folder, plan)
-        if wanted is not None and wanted.nodes != stored.nodes:
-            raise InvalidInput(
-                "nodes",
-                f"must be {stored.nodes}: {folder} holds a cluster of {stored.nodes} nodes; "
-                f"use --reset to delete it and start {wanted.nodes}",
-            )
+        Wish(None if wanted is None else wanted.nodes).check_same(stored, folder)
+        stored.check()
         return cls(folder, stored)
+
+    @classmethod
+    def prepare(cls, folder: Path, wish: Wish, *, anew: bool) -> "LocalCluster":
+        """The cluster that was asked for, not started yet; `anew`: the old one is deleted.
+
+        All that can be refused is refused before anything is stopped, deleted or written:
+        `InvalidInput` for the wish, `AlreadyExists` for a port that another program has.
+        """
+        folder = folder.absolute()
+        # What every node would refuse: a `BALSADB_TICK_MS` of 0, for one.
+        node_settings.load({}, _environment(), None)
+        stored = read_plan(folder)
+        if stored is not None and not anew:
+            wish.check_same(stored, folder)
+            stored.check()
+            return cls(folder, stored)
+        plan = wish.plan()
+        ours: set[int] = set()
+        if stored is not None:
+            nodes = [node for node in cls(folder, stored).nodes if node.pid is not None]
+            ours = {port for node in nodes for port in (node.port, node.peer_port)}
+        plan.check_free(ours)
+        if anew:
+            reset(folder)
+        return cls.create_or_open(folder, plan)
 
     @classmethod
     def open(cls, folder: Path) -> "LocalCluster":
         """The cluster in `folder`; `InvalidInput` if there is none."""
         stored = read_plan(folder.absolute())
         if stored is None:
-            raise InvalidInput("data", f"{folder} holds no cluster; start one first")
+            raise InvalidInput("--data", f"{folder} holds no cluster; start one first")
         return cls(folder.absolute(), stored)
 
     def start(self, on_event: Callable[[str], None] = lambda text: None) -> list[int]:
@@ -306,40 +276,65 @@ class LocalCluster:
 
 @contextlib.contextmanager
 def exclusive(folder: Path) -> Generator[None, None, None]:
-    """Hold the folder's lock, so that two commands do not start the same node twice."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "cluster.lock").open("a") as file:
+    """Hold the folder's lock, so that two commands do not start the same node twice.
+
+    Raises `InvalidInput` if the folder cannot be made, `NotReady` if another command has the lock,
+    and `StorageError` for an operation on the folder's files that fails meanwhile.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / "cluster.lock").open("a")
+    except OSError as error:
+        raise _not_a_folder(folder, error) from error
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise AlreadyExists(
-                f"another command is working on {folder}: its lock already exists"
+            raise NotReady(
+                f"another command is changing this cluster ({folder}); "
+                "wait for it to end, then repeat"
             ) from None
-        yield
+        try:
+            yield
+        except OSError as error:
+            raise StorageError(f"{error.filename or folder}: {error.strerror}") from error
 
 
 def reset(folder: Path) -> None:
-    """Stop the folder's cluster and delete everything that it left there, and nothing else."""
+    """Stop the folder's cluster and delete everything that it left there, and nothing else.
+
+    Raises `StorageError` for what cannot be deleted; the plan stays then, for another try.
+    """
     stored = read_plan(folder.absolute())
     if stored is None:
         return
     cluster = LocalCluster(folder.absolute(), stored)
     cluster.stop()
     for node in cluster.nodes:
-        shutil.rmtree(node.data, ignore_errors=True)
-        for file in (node.config_file, node.pid_file, node.log_file):
-            file.unlink(missing_ok=True)
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                shutil.rmtree(node.data)
+            for file in (node.config_file, node.pid_file, node.log_file):
+                file.unlink(missing_ok=True)
+        except OSError as error:
+            raise StorageError(f"cannot delete {error.filename}: {error.strerror}") from error
     _plan_file(folder.absolute()).unlink()
 
 
 def read_plan(folder: Path) -> ClusterPlan | None:
     """The plan in `cluster.json`, None if there is none; `InvalidInput` if it is damaged."""
+    file = _plan_file(folder)
     try:
-        return msgspec.json.decode(_plan_file(folder).read_bytes(), type=ClusterPlan)
+        plan = msgspec.json.decode(file.read_bytes(), type=ClusterPlan)
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise _not_a_folder(folder, error) from error
     except msgspec.DecodeError as error:
-        raise InvalidInput(str(_plan_file(folder)), f"is damaged: {error}") from error
+        raise InvalidInput(str(file), f"is damaged: {error}") from error
+    if not plan.has_shape():
+        raise InvalidInput(str(file), "is damaged: it has no two ports for each node")
+    return plan
 
 
 def exit_code(error: BalsaError) -> int:
@@ -354,6 +349,10 @@ def _environment() -> dict[str, str]:
     node must not become the port of all. Other settings (`BALSADB_TICK_MS`) reach every node."""
     own = {node_settings.BY_FIELD[field].variable for field in OWN_SETTINGS}
     return {name: value for name, value in os.environ.items() if name not in own}
+
+
+def _not_a_folder(folder: Path, error: OSError) -> InvalidInput:
+    return InvalidInput("--data", f"{folder} cannot be the cluster's folder: {error.strerror}")
 
 
 def _plan_file(folder: Path) -> Path:
@@ -379,24 +378,3 @@ def _runs(pid: int, config_file: Path) -> bool:
     # A process on its way out has lost its command line, and still has its ports.
     is_ours = not command or os.fsencode(str(config_file)) in command.split(b"\0")
     return is_ours and not is_zombie
-
-
-def _becomes_free(host: str, port: int) -> bool:
-    """Whether the port is free, or soon is: the threads of a process that was killed give up its
-    sockets a moment after the process is gone."""
-    deadline = time.monotonic() + PORT_PATIENCE_S
-    while _is_taken(host, port):
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(POLL_S)
-    return True
-
-
-def _is_taken(host: str, port: int) -> bool:
-    with socket.socket() as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((host, port))
-        except OSError:
-            return True
-        return False

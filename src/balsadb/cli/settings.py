@@ -96,21 +96,29 @@ def load(
     """The settings of a node, checked.
 
     `flags` maps fields to what was given on the command line (None: not given); `file` is a TOML
-    file's path. Raises `InvalidInput` naming the flag, variable or key.
+    file's path. Raises `InvalidInput` naming the flag, variable or key that the user wrote, or the
+    flag where a default breaks a rule.
     """
     values: dict[str, Any] = {}
+    sources = {setting.field: setting.flag for setting in TABLE}
     if file is not None:
         values.update(_from_file(file))
+        sources.update({field: f"{file}: {BY_FIELD[field].key}" for field in values})
     for setting in TABLE:
         text = environment.get(setting.variable)
         if text is not None:
+            sources[setting.field] = setting.variable
             values[setting.field] = parse(setting, text, setting.variable)
     for field, value in flags.items():
         if value is not None:
-            setting = BY_FIELD[field]
-            values[field] = parse(setting, value, setting.flag)
+            sources[field] = BY_FIELD[field].flag
+            values[field] = parse(BY_FIELD[field], value, sources[field])
     settings = NodeSettings(**values)
-    settings.check()
+    try:
+        settings.check()
+    except InvalidInput as error:
+        rule = re.sub(r"`(\w+)`", lambda found: sources[found[1]], error.rule)
+        raise InvalidInput(sources[error.field], rule) from error
     return settings
 
 

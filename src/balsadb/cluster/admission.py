@@ -50,7 +50,8 @@ class Admission:
             return Refused(
                 frame.source_disk,
                 f"node {frame.source} is known by another disk: its data directory was emptied "
-                "or replaced, and with it the votes it gave. Start it under a new node id.",
+                "or replaced, and with it the votes it gave. Start it under a new node id: "
+                "today that takes a new cluster (docs/operations.md, A disk is lost).",
             )
         self._heard[frame.source] = frame.source_disk
         return "take"

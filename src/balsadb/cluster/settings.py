@@ -5,6 +5,9 @@ Every figure has its unit in its name. Defaults are the ones the documentation p
 compares them.
 """
 
+import math
+import re
+
 import msgspec
 
 from balsadb.errors import InvalidInput
@@ -13,14 +16,29 @@ CLIENT_PORT = 6333
 PEER_PORT = 6335
 PORT_STEP = 10
 """A local cluster's node i listens on CLIENT_PORT + 10 i and PEER_PORT + 10 i."""
-
+NODE_MAX = 999_999_999
+REQUEST_TIMEOUT_S_MAX = 3600.0
 
 _RANGES = (
+    ("node", 1, NODE_MAX),
     ("port", 0, 65535),
     ("peer_port", 0, 65535),
     ("tick_ms", 10, 1000),
+    ("heartbeat_ticks", 1, 1000),
+    ("election_ticks", 2, 1000),
+    ("log_tail_bytes", 0, 1 << 40),
+    ("checkpoint_log_bytes", 1, 1 << 40),
+    ("log_bytes_max", 1, 1 << 40),
+    ("wal_segment_bytes", 4 << 10, 256 << 20),
     ("link_threads", 1, 256),
 )
+_NEVER_EMPTY = ("data", "host", "peer_host", "cluster_name")
+_ASCENDING = (
+    ("heartbeat_ticks", "election_ticks"),
+    ("log_tail_bytes", "checkpoint_log_bytes"),
+    ("checkpoint_log_bytes", "log_bytes_max"),
+)
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 class NodeSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,22 +70,49 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True):
     dialect_version: str = "1.19.0"
 
     def check(self) -> None:
-        """Raise `InvalidInput` naming the first setting that breaks its rule."""
-        loopback = ("127.0.0.1", "localhost", "::1")
-        if self.node < 1:
-            raise InvalidInput("node", "must be 1 or larger")
+        """Raise `InvalidInput` naming the first setting that breaks its rule.
+
+        `field` is the setting; a rule has the names of other settings in backticks, so that
+        the command line can put there what its user knows them by.
+        """
         for name, least, most in _RANGES:
             if not least <= getattr(self, name) <= most:
                 raise InvalidInput(name, f"must be {least} to {most}")
-        if self.host not in loopback and not self.api_key:
-            raise InvalidInput("host", "needs an api_key to listen beyond loopback")
-        if self.peer_host not in loopback and not self.cluster_secret:
-            raise InvalidInput("peer_host", "needs a cluster_secret to listen beyond loopback")
-        if self.members and self.node not in self.members:
-            raise InvalidInput("members", f"must contain this node ({self.node})")
-        if not self.heartbeat_ticks < self.election_ticks:
-            raise InvalidInput("heartbeat_ticks", "must be below election_ticks")
-        if not self.log_tail_bytes < self.checkpoint_log_bytes < self.log_bytes_max:
-            raise InvalidInput(
-                "checkpoint_log_bytes", "must lie between log_tail_bytes and log_bytes_max"
-            )
+        for name in _NEVER_EMPTY:
+            if not getattr(self, name).strip():
+                raise InvalidInput(name, "must not be empty")
+        if "\0" in self.data:
+            raise InvalidInput("data", "must not contain a zero byte")
+        if not re.fullmatch(r"[0-9]+\.[0-9]+\.[0-9]+", self.dialect_version):
+            raise InvalidInput("dialect_version", "must be three numbers, like 1.19.0")
+        timeout_s = self.request_timeout_s
+        if not (math.isfinite(timeout_s) and 0 < timeout_s <= REQUEST_TIMEOUT_S_MAX):
+            most = f"{REQUEST_TIMEOUT_S_MAX:g}"
+            raise InvalidInput("request_timeout_s", f"must be above 0 and at most {most}")
+        for lower, upper in _ASCENDING:
+            if not getattr(self, lower) < getattr(self, upper):
+                figures = f"{getattr(self, lower)} and {getattr(self, upper)}"
+                raise InvalidInput(lower, f"must be below `{upper}`; they are {figures}")
+        self._check_addresses()
+
+    def _check_addresses(self) -> None:
+        if self.host not in _LOOPBACK and not self.api_key:
+            raise InvalidInput("host", "needs an `api_key` to listen beyond loopback")
+        if self.peer_host not in _LOOPBACK and not self.cluster_secret:
+            raise InvalidInput("peer_host", "needs a `cluster_secret` to listen beyond loopback")
+        if not self.members:
+            return
+        if self.node not in self.members:
+            raise InvalidInput("members", f"must contain this node, number {self.node}")
+        if self.port == self.peer_port != 0 and self.host == self.peer_host:
+            raise InvalidInput("peer_port", f"must differ from `port`; both are {self.port}")
+        seen: set[str] = set()
+        for number, address in self.members.items():
+            host, _, port = address.rpartition(":")
+            if not (host and port.isdecimal() and 1 <= int(port) <= 65535):
+                raise InvalidInput(
+                    "members", f"the address of node {number} must be host:port, not {address!r}"
+                )
+            if address in seen:
+                raise InvalidInput("members", f"two nodes have the address {address}")
+            seen.add(address)

@@ -18,7 +18,7 @@ from balsadb.cluster.node import Node
 from balsadb.cluster.settings import NodeSettings
 from balsadb.embedded.dispatcher import Dispatcher, Reply
 from balsadb.embedded.operations import About, Operations
-from balsadb.errors import NotReady, OutcomeUnknown, StorageError
+from balsadb.errors import InvalidInput, NotReady, OutcomeUnknown, StorageError
 
 MEMORY = ":memory:"
 """As a path: a database that ends with the engine (in a temporary directory)."""
@@ -50,8 +50,11 @@ class Engine:
         """Open the database in the directory `path` (created if missing; `:memory:` for none) and
         wait until it can serve.
 
-        Raises the `StorageError` tree for the directory, `NotReady` if it cannot serve in time.
+        Raises `InvalidInput` for an empty path, the `StorageError` tree for the directory,
+        `NotReady` if it cannot serve in time.
         """
+        if not path.strip():
+            raise InvalidInput("path", f"must not be empty; {MEMORY!r} needs no directory")
         scratch = None
         if path == MEMORY:
             scratch = tempfile.TemporaryDirectory(prefix="balsadb-")

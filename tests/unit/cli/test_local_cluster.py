@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from balsadb.cli import local_cluster
 from balsadb.cli.app import app
 from balsadb.cli.local_cluster import ClusterPlan, LocalCluster
-from balsadb.errors import AlreadyExists, InvalidInput, NotReady
+from balsadb.errors import AlreadyExists, InvalidInput, NotReady, StorageError
 
 PROGRAM = """
 import http.server, sys, tomllib
@@ -101,6 +101,22 @@ def test_reset_deletes_only_what_the_cluster_made(cluster: LocalCluster) -> None
     local_cluster.reset(cluster.folder)
 
 
+def test_what_cannot_be_deleted_is_told(
+    cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, *_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    cluster.nodes[0].data.mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.rmtree", refuse)
+        with pytest.raises(StorageError, match="cannot delete .*node1: Permission denied"):
+            local_cluster.reset(cluster.folder)
+    # The plan stays: the same command can be repeated.
+    local_cluster.reset(cluster.folder)
+    assert not list(cluster.folder.iterdir())
+
+
 def test_a_stale_number_of_another_process_is_not_ours(cluster: LocalCluster) -> None:
     import os
 
@@ -154,14 +170,15 @@ def test_files_with_secrets_are_private(cluster: LocalCluster) -> None:
 def test_two_commands_at_once_are_refused(tmp_path: Path) -> None:
     with (
         local_cluster.exclusive(tmp_path),
-        pytest.raises(AlreadyExists),
+        pytest.raises(NotReady, match="another command is changing this cluster"),
         local_cluster.exclusive(tmp_path),
     ):
         pass
 
 
-def test_a_damaged_plan_is_named(tmp_path: Path) -> None:
-    (tmp_path / "cluster.json").write_text("{")
+@pytest.mark.parametrize("text", ["{", '{"nodes": 2, "ports": [1], "peer_ports": [2]}'])
+def test_a_damaged_plan_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "cluster.json").write_text(text)
     with pytest.raises(InvalidInput, match="is damaged"):
         LocalCluster.open(tmp_path)
 

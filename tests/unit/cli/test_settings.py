@@ -1,5 +1,8 @@
 """Flags over environment over file over defaults, from one table."""
 
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ from balsadb.cli import settings
 from balsadb.cli.app import app
 from balsadb.cluster.settings import NodeSettings
 from balsadb.errors import InvalidInput
+from balsadb.storage import WalOptions
 
 
 def write(folder: Path, text: str) -> str:
@@ -54,12 +58,40 @@ def test_members_have_the_same_meaning_everywhere(tmp_path: Path) -> None:
         ({}, {"BALSADB_INITIAL_MEMBERS": "1:a"}, "", "BALSADB_INITIAL_MEMBERS"),
         ({"members": "0=a:1"}, {}, "", "--initial-members"),
         ({"members": "1=a:1,1=b:1"}, {}, "", "--initial-members"),
-        ({"members": "2=a:1"}, {}, "", "members"),
+        ({"members": "2=a:1"}, {}, "", "--initial-members"),
+        ({}, {"BALSADB_INITIAL_MEMBERS": "2=a:1"}, "", "BALSADB_INITIAL_MEMBERS"),
+        ({}, {}, "node = 2\n[initial_members]\n1 = 'a:1'", "node.toml: initial_members"),
+        ({"members": "1=a:70000"}, {}, "", "--initial-members"),
+        ({"members": "1=a:1,2=a:1"}, {}, "", "--initial-members"),
+        ({"members": "1=a:1", "port": 7, "peer_port": 7}, {}, "", "--peer-port"),
         ({}, {}, "prot = 1", "prot"),
         ({}, {}, "port = 'x'", "port"),
         ({}, {}, "data = 1", "data"),
         ({}, {}, "port = ", "--config"),
-        ({"host": "0.0.0.0"}, {}, "", "host"),
+        ({"host": "0.0.0.0"}, {}, "", "--host"),
+        ({"peer_host": "0.0.0.0"}, {}, "", "--peer-host"),
+        ({"host": ""}, {}, "", "--host"),
+        ({"node": 0}, {}, "", "--node"),
+        ({"node": 1 << 40}, {}, "", "--node"),
+        ({"data": ""}, {}, "", "--data"),
+        ({"data": "a\0b"}, {}, "", "--data"),
+        ({}, {"BALSADB_CLUSTER_NAME": " "}, "", "BALSADB_CLUSTER_NAME"),
+        ({"dialect_version": "new"}, {}, "", "--dialect-version"),
+        ({"tick_ms": 0}, {}, "", "--tick-ms"),
+        ({"heartbeat_ticks": 0}, {}, "", "--heartbeat-ticks"),
+        ({"heartbeat_ticks": 10}, {}, "", "--heartbeat-ticks"),
+        ({"wal_segment_bytes": 4095}, {}, "", "--wal-segment-bytes"),
+        ({"wal_segment_bytes": (256 << 20) + 1}, {}, "", "--wal-segment-bytes"),
+        ({"log_tail_bytes": -1}, {}, "", "--log-tail-bytes"),
+        ({"log_tail_bytes": 64 << 20}, {}, "", "--log-tail-bytes"),
+        ({"checkpoint_log_bytes": 512 << 20}, {}, "", "--checkpoint-log-bytes"),
+        ({"log_bytes_max": 1 << 60}, {}, "", "--log-bytes-max"),
+        ({"request_timeout_s": 0.0}, {}, "", "--request-timeout-s"),
+        ({}, {"BALSADB_REQUEST_TIMEOUT_S": "nan"}, "", "BALSADB_REQUEST_TIMEOUT_S"),
+        ({}, {}, "request_timeout_s = inf", "node.toml: request_timeout_s"),
+        ({"request_timeout_s": 3601.0}, {}, "", "--request-timeout-s"),
+        ({"link_threads": 0}, {}, "", "--link-threads"),
+        ({"link_threads": 257}, {}, "", "--link-threads"),
     ],
 )
 def test_what_is_wrong_is_named(
@@ -68,6 +100,46 @@ def test_what_is_wrong_is_named(
     with pytest.raises(InvalidInput) as caught:
         settings.load(flags, environment, write(tmp_path, text))
     assert field in caught.value.field
+
+
+def test_a_rule_between_two_settings_names_what_was_typed() -> None:
+    with pytest.raises(InvalidInput) as caught:
+        settings.load({}, {"BALSADB_ELECTION_TICKS": "2"}, None)
+    said = "--heartbeat-ticks: must be below BALSADB_ELECTION_TICKS; they are 2 and 2"
+    assert caught.value.message == said
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        NodeSettings(wal_segment_bytes=4 << 10, link_threads=256, request_timeout_s=3600.0),
+        NodeSettings(wal_segment_bytes=256 << 20, log_tail_bytes=0, heartbeat_ticks=1),
+        NodeSettings(port=0, peer_port=0, members={1: "[::1]:65535"}),
+    ],
+)
+def test_the_ends_of_the_ranges_are_allowed(settings: NodeSettings) -> None:
+    settings.check()
+
+
+@pytest.mark.parametrize("segment_bytes", [(4 << 10) - 1, 4 << 10, 256 << 20, (256 << 20) + 1])
+def test_segments_are_those_that_the_log_takes(segment_bytes: int) -> None:
+    def is_taken(make: Callable[[], object]) -> bool:
+        try:
+            make()
+        except ValueError:  # an InvalidInput is one, too
+            return False
+        return True
+
+    assert is_taken(NodeSettings(wal_segment_bytes=segment_bytes).check) == is_taken(
+        lambda: WalOptions(segment_bytes=segment_bytes)
+    )
+
+
+def test_a_wrong_setting_ends_serve_with_2_and_one_line() -> None:
+    command = [sys.executable, "-m", "balsadb.cli", "serve", "--initial-members", "2=a:1"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert done.stderr == "balsadb: --initial-members: must contain this node, number 1\n"
 
 
 def test_a_missing_file_is_named() -> None:

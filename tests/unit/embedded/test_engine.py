@@ -9,7 +9,7 @@ import pytest
 from balsadb.api.limits import BODY_BYTES_MAX
 from balsadb.embedded.dispatcher import Reply
 from balsadb.embedded.engine import Engine
-from balsadb.errors import DataDirInUse, NotReady, OutcomeUnknown, StorageError
+from balsadb.errors import DataDirInUse, InvalidInput, NotReady, OutcomeUnknown, StorageError
 
 CREATE = b'{"vectors":{"size":2,"distance":"Dot"}}'
 POINT = b'{"points":[{"id":1,"vector":[1,2],"payload":{"a":1}}]}'
@@ -126,3 +126,9 @@ def test_a_directory_that_cannot_be_one(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(StorageError):
         Engine.open(str(tmp_path / "file"))
+
+
+@pytest.mark.parametrize("path", ["", " "])
+def test_an_empty_path_is_refused(path: str) -> None:
+    with pytest.raises(InvalidInput, match="path: must not be empty"):
+        Engine.open(path)
