@@ -13,11 +13,13 @@ Each class fixes four facts that the layers above need, so that no layer guesses
     ├── InvalidInput                 bad request; names `field` and `rule`; nothing changed
     │   ├── MalformedBody            not JSON / msgpack, or not of the documented shape
     │   ├── LimitExceeded            over a named maximum
-    │   │   └── BodyTooLarge         a request body over its maximum; refused before it is read
+    │   │   ├── BodyTooLarge         a request body over its maximum; refused before it is read
+    │   │   └── BodyTooSlow          a request body that did not arrive in time
     │   └── DamagedFile              a saved index that is truncated, corrupt or of another version
     ├── NotFound
     │   ├── CollectionNotFound
-    │   └── PointNotFound
+    │   ├── PointNotFound
+    │   └── NotSupported             an endpoint of the wire dialect that is not served yet
     ├── AlreadyExists                text always contains "already exists"
     ├── CollectionReplaced           the write was meant for a dropped and re-created collection
     ├── SessionExpired               a retry arrived after its session's results were forgotten
@@ -90,6 +92,13 @@ class BodyTooLarge(LimitExceeded):
     code = "body_too_large"
 
 
+class BodyTooSlow(LimitExceeded):
+    """A request body that did not arrive in time; nothing of it was looked at."""
+
+    code = "body_too_slow"
+    retryable = True
+
+
 class DamagedFile(InvalidInput):
     """A saved index that does not verify: truncated, corrupt, or written by another version."""
 
@@ -113,6 +122,12 @@ class CollectionNotFound(NotFound):
 
 class PointNotFound(NotFound):
     """No point with that id in the collection."""
+
+
+class NotSupported(NotFound):
+    """An endpoint of the dialect that is not served yet."""
+
+    code = "not_supported"
 
 
 class AlreadyExists(BalsaError):

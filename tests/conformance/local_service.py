@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import uvicorn
 
+from balsadb.cluster.http_limits import BoundedHttpProtocol
 from balsadb.cluster.node import Node
 from balsadb.cluster.rpc import RawRequest, RawResponse
 from balsadb.cluster.settings import NodeSettings
@@ -155,7 +156,7 @@ def _listening(
 ) -> Iterator[str]:
     config = uvicorn.Config(
         create_app(service, settings),
-        http="httptools",
+        http=BoundedHttpProtocol,
         lifespan="off",
         log_config=None,
         timeout_graceful_shutdown=1,

@@ -6,6 +6,7 @@ import pytest
 
 from balsadb import errors
 from balsadb.api.statuses import STATUSES
+from balsadb.api.unsupported import UNSUPPORTED
 from tests.conformance.local_service import serve
 
 LEAVES = [
@@ -13,6 +14,8 @@ LEAVES = [
     errors.MalformedBody("field", "rule"),
     errors.LimitExceeded("field", "rule"),
     errors.BodyTooLarge("field", "rule"),
+    errors.BodyTooSlow("field", "rule"),
+    errors.NotSupported("no such endpoint yet"),
     errors.CollectionNotFound("films"),
     errors.PointNotFound("no such point"),
     errors.AlreadyExists("films already exists"),
@@ -74,6 +77,15 @@ def test_the_router(rest):
     response = rest.send("POST", "/collections/films")
     check(response, "method_not_allowed", "failed")
     assert response.headers["allow"] == "DELETE, GET, PATCH, PUT"
+
+
+def test_endpoints_of_the_dialect_that_are_not_served(rest):
+    for method, path in UNSUPPORTED:
+        here = path.replace("{collection}", "films").replace("{", "").replace("}", "")
+        status = check(rest.send(method, here), "not_supported", "failed")
+        assert f"{method} {path} " in status["error"]
+        assert "not supported" in status["error"]
+    check(rest.send("POST", "/collections/films/points/nothing"), "method_not_allowed", "failed")
 
 
 def test_the_decoder(rest):

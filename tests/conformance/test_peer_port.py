@@ -12,6 +12,7 @@ import pytest
 
 from balsadb.cli.local_cluster import LocalCluster, NodeProcess
 from balsadb.client import Client
+from balsadb.cluster.http_limits import HEAD_BYTES_MAX
 from balsadb.cluster.rpc import Call
 from balsadb.cluster.wire import (
     APPEND,
@@ -190,3 +191,13 @@ def test_connections_that_break_off_or_speak_something_else(target: Target) -> N
     with socket.create_connection(address, timeout=10) as connection:
         connection.sendall(np.random.default_rng(6).bytes(5000) + b"\r\n\r\n")
         assert connection.recv(100).startswith(b"HTTP/1.1 400")
+
+
+@pytest.mark.parametrize("port", ["port", "peer_port"])
+def test_headers_without_end(target: Target, port: str) -> None:
+    """Cut off before anything is known of who sends them, on both ports."""
+    address = (target.node.host, getattr(target.node, port))
+    with socket.create_connection(address, timeout=10) as connection:
+        connection.sendall(f"POST /lane/{APPEND} HTTP/1.1\r\nHost: x\r\n".encode())
+        connection.sendall(b"a: b\r\n" * (HEAD_BYTES_MAX // 6))
+        assert connection.recv(100).startswith(b"HTTP/1.1 431 ")

@@ -19,6 +19,7 @@ import balsadb.database.limits
 from balsadb import errors
 from balsadb.api.routes import BY_OPERATION, ROUTES, MethodNotAllowed
 from balsadb.api.statuses import STATUSES
+from balsadb.api.unsupported import UNSUPPORTED
 from balsadb.cli.settings import DEFAULTS, TABLE, Setting
 from balsadb.database import Database
 from balsadb.server.metrics import Metrics
@@ -96,6 +97,11 @@ def endpoints() -> str:
     return table(["Endpoint", "Kind", "What it does"], rows)
 
 
+def unsupported() -> str:
+    """Every endpoint of the dialect that is known and not served."""
+    return table(["Endpoint"], ([f"`{method} {path}`"] for method, path in UNSUPPORTED))
+
+
 def limits_of(module: Any) -> str:
     """The maxima of a module: each constant and the text under it."""
     body = ast.parse(inspect.getsource(module)).body
@@ -149,6 +155,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "settings": settings,
     "errors": error_codes,
     "endpoints": endpoints,
+    "unsupported": unsupported,
     "metrics": metrics,
     "request-limits": lambda: limits_of(balsadb.api.limits),
     "database-limits": lambda: limits_of(balsadb.database.limits),

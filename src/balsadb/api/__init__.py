@@ -24,6 +24,7 @@ Map
     `codec`       bodies to structs and back, JSON and msgpack
     `slices`      large upserts, piece by piece
     `routes`      the table and its matcher
+    `unsupported` the dialect's endpoints that are not served yet
 
 Invariants
     * The server, the in-process transport of the embedded engine and the client all read the same

@@ -28,6 +28,12 @@ class Format(enum.Enum):
 
 
 _PLACE = re.compile(r"\(byte (\d+)\)")
+_LONE_SURROGATE = re.compile(
+    rb"(?<!\\)(?:\\\\)*(\\u[dD][89abAB][0-9a-fA-F]{2})"
+    rb"(?=[^\\]|\\[^u]|\\u(?:[^dD]|[dD][^c-fC-F]))",
+    re.DOTALL,
+)
+"""A first half of a surrogate pair with something else behind it, in JSON."""
 _MSGPACK_TYPES = frozenset({"application/msgpack", "application/x-msgpack"})
 
 
@@ -60,7 +66,21 @@ def decode(body: bytes | memoryview, type_: type[T], format_: Format, field: str
         rule = f"is not valid {kind}: {error}"
         if _not_finite(body, str(error)):
             rule = f"{rule}; NaN and infinity are not JSON: numbers must be finite"
+        elif format_ is Format.JSON and "truncated" in rule:
+            rule = _lone_surrogate(body) or rule
         raise MalformedBody(field or "body", rule) from None
+
+
+def _lone_surrogate(body: bytes | memoryview) -> str | None:
+    """What is wrong with a JSON body that has half a surrogate pair; the decoder, which looks for
+    the other half behind it, calls it truncated."""
+    found = _LONE_SURROGATE.search(body)
+    if found is None:
+        return None
+    return (
+        f"is not valid JSON: {found[1].decode()} (byte {found.start(1)}) is half a surrogate pair; "
+        "the other half must follow"
+    )
 
 
 def _not_finite(body: bytes | memoryview, text: str) -> bool:

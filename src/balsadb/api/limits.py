@@ -13,11 +13,21 @@ OFFSET_MAX = 100_000
 BODY_BYTES_MAX = 32 << 20
 """Bytes of a request body; larger ones are refused with 413 before they are read to the end."""
 
+BODY_READ_TIMEOUT_S = 30
+"""Seconds until a request's body must have arrived, if its `timeout` is not shorter; then 408."""
+
 REQUESTS_MAX = 1_024
-"""Requests that one node works on at a time; over it, 429."""
+"""Requests that one node works on at a time, their bodies read; over it, 429."""
 
 BODIES_BYTES_MAX = 256 << 20
-"""Bytes of all bodies that one node holds at a time; over it, 429 before the body is read."""
+"""Bytes of the bodies of all requests that one node works on; over it, 429."""
+
+ARRIVING_BYTES_MAX = 128 << 20
+"""Bytes that have arrived of all bodies still being read, not counting the first
+`ARRIVING_BYTES_FREE` of each; over it, 429."""
+
+ARRIVING_BYTES_FREE = 65_536
+"""Bytes of a body that may always arrive: searches pass while large bodies fill the maximum."""
 
 BATCH_POINTS_MAX = 10_000
 """Points of one upsert, and ids of one delete or payload operation."""

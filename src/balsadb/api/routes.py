@@ -5,13 +5,15 @@ work; it is also the OpenAPI operation id. A route with a `media` type is answer
 envelope.
 """
 
+from collections.abc import Iterable
 from typing import Any, Literal
 from urllib.parse import quote, unquote
 
 import msgspec
 
 from balsadb.api import collections, points, queries, results
-from balsadb.errors import NotFound
+from balsadb.api.unsupported import UNSUPPORTED
+from balsadb.errors import NotFound, NotSupported
 
 Kind = Literal["read", "write", "leader", "node"]
 Tag = Literal["collections", "points", "search", "aliases", "cluster", "service"]
@@ -414,26 +416,24 @@ class MethodNotAllowed(NotFound):
         self.allowed = allowed
 
 
-def _tree() -> dict[str, Any]:
-    """Segments to nodes; a node holds its children, and under "" its routes by method."""
+def _tree(leaves: Iterable[tuple[str, str, Any]]) -> dict[str, Any]:
+    """Segments to nodes; a node holds its children, and under "" its leaves by method."""
     root: dict[str, Any] = {}
-    for route in ROUTES:
+    for method, path, leaf in leaves:
         node = root
-        for segment in route.path.strip("/").split("/"):
+        for segment in path.strip("/").split("/"):
             node = node.setdefault("*" if segment.startswith("{") else segment or "/", {})
-        node.setdefault("", {})[route.method] = route
+        node.setdefault("", {})[method] = leaf
     return root
 
 
-_ROOT = _tree()
+_ROOT = _tree((route.method, route.path, route) for route in ROUTES)
+_UNSUPPORTED_ROOT = _tree((method, path, path) for method, path in UNSUPPORTED)
 
 
-def match(method: str, path: str) -> Match:
-    """The route of a request; `path` is still percent-encoded, without the query.
-
-    Raises `NotFound` or `MethodNotAllowed`.
-    """
-    node = _ROOT
+def _find(root: dict[str, Any], path: str) -> tuple[dict[str, Any], list[str]]:
+    """The leaves of `path` by method, none if it leads nowhere, and the values in it."""
+    node = root
     values: list[str] = []
     for segment in path.removeprefix("/").split("/"):
         child = node.get(segment or "/")
@@ -441,15 +441,29 @@ def match(method: str, path: str) -> Match:
             child = node.get("*") if segment else None
             values.append(unquote(segment))
         if child is None:
-            raise NotFound(f"no such path: {path}")
+            return {}, []
         node = child
-    routes: dict[str, Route] = node.get("", {})
-    route = routes.get(method)
-    if route is None:
-        if not routes:
-            raise NotFound(f"no such path: {path}")
-        raise MethodNotAllowed(method, sorted(routes))
-    return Match(route, dict(zip(route.parameters, values, strict=True)))
+    return node.get("", {}), values
+
+
+def match(method: str, path: str) -> Match:
+    """The route of a request; `path` is still percent-encoded, without the query.
+
+    Raises `NotFound`, `NotSupported` or `MethodNotAllowed`.
+    """
+    routes, values = _find(_ROOT, path)
+    route: Route | None = routes.get(method)
+    if route is not None:
+        return Match(route, dict(zip(route.parameters, values, strict=True)))
+    unsupported = _find(_UNSUPPORTED_ROOT, path)[0].get(method)
+    if unsupported is not None:
+        raise NotSupported(
+            f"{method} {unsupported} is an endpoint of the dialect that is not supported yet "
+            "(docs/dialect.md lists those that are)"
+        )
+    if not routes:
+        raise NotFound(f"no such path: {path}")
+    raise MethodNotAllowed(method, sorted(routes))
 
 
 def build_path(route: Route, *values: str) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 import uvicorn
 
+from balsadb.cluster.http_limits import BoundedHttpProtocol
 from balsadb.cluster.wire import (
     FRAME_BYTES_MAX,
     HEADER_CLUSTER,
@@ -144,7 +145,7 @@ def peer_server(app: PeerApp) -> uvicorn.Server:
     return uvicorn.Server(
         uvicorn.Config(
             app,
-            http="httptools",
+            http=BoundedHttpProtocol,
             lifespan="off",
             log_config=None,
             access_log=False,

@@ -9,7 +9,7 @@ Map
     `app`       `create_app(service, settings)`: puts it together
     `gate`      who may ask
     `admission` how much at a time
-    `endpoint`  bodies within bounds, forwarding, answers, errors
+    `endpoint`  bodies within bounds and a deadline, forwarding, answers, errors
     `openapi`   the document: every route, its structs, its errors
     `metrics`   Prometheus
     `run`       the process

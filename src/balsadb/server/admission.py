@@ -1,26 +1,40 @@
 """How much a node takes on at a time: requests, and bytes of bodies. Over it, 429.
 
-A refusal here comes before the body is read and long before the log, so it is certain that nothing
-happened; the dialect's clients wait as long as `Retry-After` says and send again.
+A request takes its place among those worked on only when its body is here: a client that sends
+slowly, or not at all, keeps nobody else out. Until then only what has arrived of the body counts,
+against a maximum of its own, and a deadline frees it. A refusal comes long before the log, so it is
+certain that nothing happened; the dialect's clients wait as long as `Retry-After` says and send
+again.
 """
 
-from balsadb.api.limits import BODIES_BYTES_MAX, BODY_BYTES_MAX, REQUESTS_MAX
+from balsadb.api.limits import (
+    ARRIVING_BYTES_FREE,
+    ARRIVING_BYTES_MAX,
+    BODIES_BYTES_MAX,
+    REQUESTS_MAX,
+)
 from balsadb.errors import Overloaded
 
 RETRY_AFTER_S = 1
 
 
 class Admission:
-    """Counts what is being worked on; belongs to one event loop."""
+    """Counts what is being worked on and what arrives; belongs to one event loop."""
 
     def __init__(self) -> None:
         self.requests = 0
         self.body_bytes = 0
+        self.arriving_bytes = 0
 
-    def enter(self, body_bytes: int) -> None:
-        """Take a request on; `Overloaded` if that is too many, or its body too much."""
+    def check(self) -> None:
+        """`Overloaded` if no request could be taken on now. Takes nothing: it spares a full node
+        the reading of a body."""
         if self.requests >= REQUESTS_MAX:
             raise Overloaded(f"{REQUESTS_MAX} requests are being worked on", RETRY_AFTER_S)
+
+    def enter(self, body_bytes: int) -> None:
+        """Take on a request whose body is here; `Overloaded` if that is too many or too much."""
+        self.check()
         if self.body_bytes + body_bytes > BODIES_BYTES_MAX:
             raise Overloaded(
                 f"bodies of {self.body_bytes} bytes are being worked on, at most "
@@ -35,9 +49,19 @@ class Admission:
         self.requests -= 1
         self.body_bytes -= body_bytes
 
+    def arrived(self, counted: int, body_bytes: int) -> int:
+        """`body_bytes` are here of a body of which `counted` bytes are counted already; how many
+        are now. `Overloaded`, and nothing changed, if all arriving bodies together are too much."""
+        due = max(0, body_bytes - ARRIVING_BYTES_FREE)
+        if self.arriving_bytes + due - counted > ARRIVING_BYTES_MAX:
+            raise Overloaded(
+                f"{self.arriving_bytes} bytes of unfinished bodies are held, at most "
+                f"{ARRIVING_BYTES_MAX}",
+                RETRY_AFTER_S,
+            )
+        self.arriving_bytes += due - counted
+        return due
 
-def announced_bytes(content_length: str | None, transfer_encoding: str | None) -> int:
-    """What a body may come to hold: the announced length, or the maximum if none is announced."""
-    if content_length is not None and content_length.isdigit():
-        return min(int(content_length), BODY_BYTES_MAX)
-    return 0 if transfer_encoding is None else BODY_BYTES_MAX
+    def stop_counting(self, counted: int) -> None:
+        """The body is whole, or given up."""
+        self.arriving_bytes -= counted

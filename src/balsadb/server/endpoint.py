@@ -13,9 +13,10 @@ from urllib.parse import unquote
 from starlette.requests import ClientDisconnect
 
 from balsadb.api.envelope import internal_failure
-from balsadb.api.limits import BODY_BYTES_MAX
+from balsadb.api.limits import BODY_BYTES_MAX, BODY_READ_TIMEOUT_S
 from balsadb.api.options import REQUEST_ID_HEADER, SEQUENCE_HEADER, SESSION_HEADER, parse_options
 from balsadb.api.routes import Route
+from balsadb.cluster.http_limits import BODY_IS_HERE
 from balsadb.cluster.rpc import RawRequest, RawResponse
 from balsadb.embedded.dispatcher import (
     CODE_HEADER,
@@ -25,8 +26,8 @@ from balsadb.embedded.dispatcher import (
     failed,
     refuse,
 )
-from balsadb.errors import BalsaError, NotLeader
-from balsadb.server.admission import Admission, announced_bytes
+from balsadb.errors import BalsaError, BodyTooSlow, NotLeader
+from balsadb.server.admission import Admission
 from balsadb.server.gate import CONTEXT, FORWARDED, App, Context, Message, Receive, Scope, Send
 from balsadb.server.metrics import Metrics
 
@@ -55,6 +56,7 @@ class Endpoint:
         self._admission = admission
         self._dispatcher = dispatcher
         self._service = dispatcher.operations.service
+        self._timeout_s = dispatcher.operations.about.timeout_s
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -67,6 +69,9 @@ class Endpoint:
             reply = refuse(
                 error, context.headers, context.request_id, time.perf_counter() - started
             )
+            if isinstance(error, BodyTooSlow):
+                # The rest of the body is still to come: nothing else can be read from here.
+                reply.headers["Connection"] = "close"
         except ClientDisconnect:
             return
         except Exception as error:
@@ -81,22 +86,22 @@ class Endpoint:
         self._metrics.observe(self._route, reply.status, time.perf_counter() - started)
 
     async def _admitted(self, scope: Scope, context: Context, receive: Receive) -> Reply:
-        headers = context.headers
-        body_bytes = announced_bytes(
-            headers.get("content-length"), headers.get("transfer-encoding")
-        )
-        self._admission.enter(body_bytes)
-        try:
-            return await self._reply(scope, context, receive)
-        finally:
-            self._admission.leave(body_bytes)
-
-    async def _reply(self, scope: Scope, context: Context, receive: Receive) -> Reply:
-        route = self._route
-        body = b""
-        if route.method != "GET":
-            body = await read_body(receive, context.headers)
         query = scope["query_string"].decode("latin-1")
+        body = b""
+        if self._route.method != "GET":
+            self._admission.check()
+            timeout_s = None
+            if BODY_IS_HERE not in scope:
+                timeout_s = parse_options(query, None, None).timeout_s or self._timeout_s
+            body = await read_body(receive, context.headers, self._admission, timeout_s)
+        self._admission.enter(len(body))
+        try:
+            return await self._reply(scope, context, query, body)
+        finally:
+            self._admission.leave(len(body))
+
+    async def _reply(self, scope: Scope, context: Context, query: str, body: bytes) -> Reply:
+        route = self._route
         here = not route.leader_only or context.forwarded or self._service.is_leader()
         if here:
             try:
@@ -120,7 +125,7 @@ class Endpoint:
         path = raw_path.partition(b"?")[0].decode("latin-1")
         request = RawRequest(scope["method"], path, query, headers, body)
         options = parse_options(query, None, None)
-        timeout_s = options.timeout_s or self._dispatcher.operations.about.timeout_s
+        timeout_s = options.timeout_s or self._timeout_s
         deadline = time.monotonic() + timeout_s
         while True:
             left_s = max(0.001, deadline - time.monotonic())
@@ -131,29 +136,45 @@ class Endpoint:
             await asyncio.sleep(RETRY_S)
 
 
-async def read_body(receive: Receive, headers: Mapping[str, str]) -> bytes:
-    """The whole body; `BodyTooLarge` as soon as it is known to exceed its maximum."""
+async def read_body(
+    receive: Receive, headers: Mapping[str, str], admission: Admission, timeout_s: float | None
+) -> bytes:
+    """The whole body.
+
+    `BodyTooLarge` as soon as it is known to exceed its maximum, `BodyTooSlow` if it is not here
+    within `timeout_s` or `BODY_READ_TIMEOUT_S`, `Overloaded` if too much arrives at a time. A
+    `timeout_s` of None means that it is here already.
+    """
     length = headers.get("content-length")
     if length is not None and length.isdigit() and int(length) > BODY_BYTES_MAX:
         raise body_too_large()
-    message = await receive()
-    if message["type"] == "http.disconnect":
-        raise ClientDisconnect
-    first: bytes = message.get("body", b"")
-    if not message.get("more_body"):
-        if len(first) > BODY_BYTES_MAX:
-            raise body_too_large()
-        return first
-    parts, size = [first], len(first)
-    while message.get("more_body"):
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnect
-        parts.append(message.get("body", b""))
-        size += len(parts[-1])
-        if size > BODY_BYTES_MAX:
-            raise body_too_large()
-    return b"".join(parts)
+    if timeout_s is None:
+        return await _all_parts(receive, admission)
+    limit_s = min(timeout_s, BODY_READ_TIMEOUT_S)
+    try:
+        async with asyncio.timeout(limit_s):
+            return await _all_parts(receive, admission)
+    except TimeoutError:
+        raise BodyTooSlow("body", f"must arrive within {limit_s:g} seconds") from None
+
+
+async def _all_parts(receive: Receive, admission: Admission) -> bytes:
+    parts: list[bytes] = []
+    size = counted = 0
+    try:
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnect
+            parts.append(message.get("body", b""))
+            size += len(parts[-1])
+            if size > BODY_BYTES_MAX:
+                raise body_too_large()
+            if not message.get("more_body"):
+                return parts[0] if len(parts) == 1 else b"".join(parts)
+            counted = admission.arrived(counted, size)
+    finally:
+        admission.stop_counting(counted)
 
 
 async def send_reply(send: Send, reply: Reply) -> None:

@@ -29,6 +29,7 @@ _ERRORS = {
     400: "The request breaks a rule; `status.field` and `status.rule` say which. Nothing changed",
     401: "No API key, or a wrong one",
     404: "No such collection or point",
+    408: "The body did not arrive in time",
     409: "The name is taken, or the collection was replaced meanwhile",
     413: "The body is over its maximum",
     422: "A value is over its named maximum",
@@ -36,7 +37,7 @@ _ERRORS = {
     500: "A defect or a failed disk on the node",
     503: "Cannot be served now; `status.outcome` says whether a write may have been applied",
 }
-_BODY_ERRORS = (400, 413, 422)
+_BODY_ERRORS = (400, 408, 413, 422)
 _MSGPACK = "application/msgpack"
 _JSON = "application/json"
 

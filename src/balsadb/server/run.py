@@ -15,6 +15,7 @@ from types import FrameType
 import uvicorn
 import uvloop
 
+from balsadb.cluster.http_limits import BoundedHttpProtocol
 from balsadb.cluster.node import Node
 from balsadb.cluster.settings import NodeSettings
 from balsadb.errors import BalsaError, EmptiedDisk, InvalidInput, StorageError
@@ -117,7 +118,7 @@ async def _serve(settings: NodeSettings, node: Node, listening: socket.socket) -
     app = create_app(node.service, settings)
     config = uvicorn.Config(
         app,
-        http="httptools",
+        http=BoundedHttpProtocol,
         lifespan="off",
         log_config=None,
         access_log=False,

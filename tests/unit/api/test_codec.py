@@ -81,3 +81,34 @@ def test_raw_payloads_pass_through_json_and_are_translated_for_msgpack():
     ]
     unnamed = msgspec.msgpack.decode(encode(Record(7, None, [0.5]), Format.MSGPACK))
     assert unnamed["vector"] == struct.pack("<f", 0.5)
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        (rb'"\ud800"', 6),
+        (rb'"\uD83Dx"', 6),
+        (rb'"\ud83d\n"', 6),
+        (rb'"\\\udbffx"', 8),
+    ],
+)
+def test_half_a_surrogate_pair_is_not_called_truncated(text, place):
+    with pytest.raises(MalformedBody) as caught:
+        decode(b'{"a":' + text + b"}", dict, Format.JSON)
+    assert "half a surrogate pair" in caught.value.rule
+    assert f"byte {place}" in caught.value.rule
+    assert "truncated" not in caught.value.rule
+
+
+@pytest.mark.parametrize(
+    "body", [rb'{"a":"\ud83d\ude00', rb'{"a":"\ud83d', rb'{"a":"\ud83d\u', rb'{"a":"\\ud800 and so']
+)
+def test_a_body_that_ends_early_is_called_truncated(body):
+    with pytest.raises(MalformedBody, match="truncated"):
+        decode(body, dict, Format.JSON)
+
+
+def test_a_body_of_backslashes_is_searched_once():
+    body = b'{"a":"' + b"\\" * 2_000_001
+    with pytest.raises(MalformedBody, match="JSON"):
+        decode(body, dict, Format.JSON)

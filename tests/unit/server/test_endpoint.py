@@ -6,10 +6,16 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.requests import ClientDisconnect
 
-from balsadb.api.limits import BODIES_BYTES_MAX, BODY_BYTES_MAX, REQUESTS_MAX
+from balsadb.api.limits import (
+    ARRIVING_BYTES_FREE,
+    ARRIVING_BYTES_MAX,
+    BODIES_BYTES_MAX,
+    BODY_BYTES_MAX,
+    REQUESTS_MAX,
+)
 from balsadb.api.routes import BY_OPERATION
-from balsadb.errors import BodyTooLarge, Overloaded
-from balsadb.server.admission import Admission, announced_bytes
+from balsadb.errors import BodyTooLarge, BodyTooSlow, Overloaded
+from balsadb.server.admission import Admission
 from balsadb.server.endpoint import read_body
 from balsadb.server.metrics import Metrics
 from tests.conformance.local_service import LocalService
@@ -24,19 +30,29 @@ def receiving(*messages):
     return receive, waiting
 
 
+def read(receive, headers, admission=None, timeout_s=10.0):
+    """What `read_body` returns; whatever comes of it, nothing may stay counted."""
+    admission = admission or Admission()
+    before = admission.arriving_bytes
+    try:
+        return asyncio.run(read_body(receive, headers, admission, timeout_s))
+    finally:
+        assert admission.arriving_bytes == before
+
+
 def part(body, more=True):
     return {"type": "http.request", "body": body, "more_body": more}
 
 
 def test_parts_are_joined():
     receive, _ = receiving(part(b"a"), part(b""), part(b"bc"), part(b"d", more=False))
-    assert asyncio.run(read_body(receive, {})) == b"abcd"
+    assert read(receive, {}) == b"abcd"
 
 
 def test_an_announced_excess_is_refused_unread():
     receive, waiting = receiving(part(b"x", more=False))
     with pytest.raises(BodyTooLarge):
-        asyncio.run(read_body(receive, {"content-length": str(BODY_BYTES_MAX + 1)}))
+        read(receive, {"content-length": str(BODY_BYTES_MAX + 1)})
     assert len(waiting) == 1
 
 
@@ -44,23 +60,23 @@ def test_an_unannounced_excess_is_refused_at_the_limit():
     piece = bytes(BODY_BYTES_MAX // 2 + 1)
     receive, waiting = receiving(part(piece), part(piece), part(piece, more=False))
     with pytest.raises(BodyTooLarge):
-        asyncio.run(read_body(receive, {}))
+        read(receive, {})
     assert len(waiting) == 1
     receive, _ = receiving(part(bytes(BODY_BYTES_MAX + 1), more=False))
     with pytest.raises(BodyTooLarge):
-        asyncio.run(read_body(receive, {}))
+        read(receive, {})
 
 
 def test_a_body_of_exactly_the_maximum_passes():
     receive, _ = receiving(part(bytes(BODY_BYTES_MAX), more=False))
-    assert len(asyncio.run(read_body(receive, {}))) == BODY_BYTES_MAX
+    assert len(read(receive, {})) == BODY_BYTES_MAX
 
 
 @pytest.mark.parametrize("before", [[], [part(b"x")]])
 def test_a_client_that_left(before):
     receive, _ = receiving(*before, {"type": "http.disconnect"})
     with pytest.raises(ClientDisconnect):
-        asyncio.run(read_body(receive, {}))
+        read(receive, {})
 
 
 def test_admission_is_bounded_in_requests_and_bytes():
@@ -85,11 +101,49 @@ def test_admission_is_bounded_in_requests_and_bytes():
     assert (admission.requests, admission.body_bytes) == (0, 0)
 
 
-def test_what_a_body_may_come_to():
-    assert announced_bytes("12", None) == 12
-    assert announced_bytes(str(1 << 40), None) == BODY_BYTES_MAX
-    assert announced_bytes(None, "chunked") == BODY_BYTES_MAX
-    assert announced_bytes(None, None) == 0
+def never(*messages):
+    """Receives these messages; then the client sends nothing, for ever."""
+    waiting = list(messages)
+
+    async def receive():
+        if not waiting:
+            await asyncio.Event().wait()
+        return waiting.pop(0)
+
+    return receive
+
+
+@pytest.mark.parametrize("before", [[], [part(b"{")], [part(bytes(1 << 20))] * 3])
+def test_a_body_that_does_not_come_ends_at_its_deadline(before, monkeypatch):
+    with pytest.raises(BodyTooSlow, match="within 0.01 seconds") as caught:
+        read(never(*before), {"content-length": "5000000"}, timeout_s=0.01)
+    assert caught.value.field == "body"
+    # A patient request has no longer than anybody else.
+    monkeypatch.setattr("balsadb.server.endpoint.BODY_READ_TIMEOUT_S", 0.02)
+    with pytest.raises(BodyTooSlow, match="within 0.02 seconds"):
+        read(never(*before), {}, timeout_s=3600)
+
+
+def test_arriving_bytes_are_bounded_but_small_bodies_pass():
+    admission = Admission()
+    counted = admission.arrived(0, 1000)
+    assert counted == 0
+    counted = admission.arrived(counted, ARRIVING_BYTES_FREE + 5)
+    assert counted == admission.arriving_bytes == 5
+    counted = admission.arrived(counted, ARRIVING_BYTES_FREE + ARRIVING_BYTES_MAX)
+    assert counted == admission.arriving_bytes == ARRIVING_BYTES_MAX
+    with pytest.raises(Overloaded, match="unfinished"):
+        admission.arrived(0, ARRIVING_BYTES_FREE + 1)
+    assert admission.arriving_bytes == ARRIVING_BYTES_MAX
+
+    half = bytes(ARRIVING_BYTES_FREE // 2)
+    receive, _ = receiving(part(half), part(half), part(b"x", more=False))
+    assert len(read(receive, {}, admission)) == ARRIVING_BYTES_FREE + 1
+    receive, _ = receiving(part(half), part(half), part(b"x"))
+    with pytest.raises(Overloaded):
+        read(receive, {}, admission)
+    admission.stop_counting(counted)
+    assert admission.arriving_bytes == 0
 
 
 def test_metrics_are_well_formed_and_count_requests():
