@@ -60,6 +60,19 @@ def vectors(count: int) -> Any:
 
 
 @pytest.mark.parametrize("where", ["cluster", "follower", "folder"])
+def test_a_payload_that_json_cannot_hold_is_refused(tmp_path: Path) -> None:
+    """NaN must not turn into null on its way, whichever call carries it."""
+    with balsadb.open(tmp_path / "data") as client:
+        client.create_collection("c", {"size": 2, "distance": "Dot"})
+        client.upsert("c", [{"id": 1, "vector": [1.0, 2.0], "payload": {"x": 1}}])
+        for write in (client.set_payload, client.overwrite_payload):
+            with pytest.raises(errors.InvalidInput, match=r"payload\.y"):
+                write("c", {"y": float("nan")}, [1])
+        with pytest.raises(errors.InvalidInput, match=r"points\[0\]\.payload\.y"):
+            client.upsert("c", [{"id": 1, "vector": [1.0, 2.0], "payload": {"y": float("inf")}}])
+        assert client.get("c", 1).payload == {"x": 1}
+
+
 def test_a_life(where: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     name = f"life of {where}, größer 100%25"
     with opened(where, request, tmp_path) as client:

@@ -249,7 +249,7 @@ def set_payload(
     body: Json = {"payload": dict(payload), **_selection(points, filter)}
     if key is not None:
         body["key"] = key
-    return _call("set_payload", [collection], _same, body)
+    return _call("set_payload", [collection], _same, body, Format.MSGPACK)
 
 
 def overwrite_payload(
@@ -261,7 +261,7 @@ def overwrite_payload(
 ) -> Call[results.UpdateResult]:
     """Replace the payload of points chosen by id or filter."""
     body: Json = {"payload": dict(payload), **_selection(points, filter)}
-    return _call("overwrite_payload", [collection], _same, body)
+    return _call("overwrite_payload", [collection], _same, body, Format.MSGPACK)
 
 
 def delete_payload(
