@@ -10,6 +10,8 @@ The names below load on first use, so that importing one part never costs the ot
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from balsadb.types import VERSION
+
 if TYPE_CHECKING:
     from balsadb.client import AsyncClient as AsyncClient
     from balsadb.client import Client as Client
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from balsadb.embedded.index import Index as Index
     from balsadb.errors import BalsaError as BalsaError
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 _HOMES = {
     "AsyncClient": ("balsadb.client", "AsyncClient"),

@@ -15,6 +15,9 @@ from typing import NewType
 
 import msgspec
 
+VERSION = "0.1.0"
+"""Of this program; `pyproject.toml` says the same."""
+
 NodeId = NewType("NodeId", int)
 """A member's identity, 1 or larger, chosen by the operator; never re-used. 0 means no node."""
 DiskId = NewType("DiskId", int)

@@ -59,7 +59,6 @@ def vectors(count: int) -> Any:
     return np.random.default_rng(3).standard_normal((count, SIZE), dtype=np.float32)
 
 
-@pytest.mark.parametrize("where", ["cluster", "follower", "folder"])
 def test_a_payload_that_json_cannot_hold_is_refused(tmp_path: Path) -> None:
     """NaN must not turn into null on its way, whichever call carries it."""
     with balsadb.open(tmp_path / "data") as client:
@@ -73,6 +72,7 @@ def test_a_payload_that_json_cannot_hold_is_refused(tmp_path: Path) -> None:
         assert client.get("c", 1).payload == {"x": 1}
 
 
+@pytest.mark.parametrize("where", ["cluster", "follower", "folder"])
 def test_a_life(where: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     name = f"life of {where}, größer 100%25"
     with opened(where, request, tmp_path) as client:

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
+from os import PathLike
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
@@ -29,7 +30,7 @@ class AsyncClient:
         self,
         url: str | Sequence[str] | None = None,
         *,
-        path: str | None = None,
+        path: str | PathLike[str] | None = None,
         options: Options | None = None,
         transport: AsyncTransport | None = None,
     ) -> None:

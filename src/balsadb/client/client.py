@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
+from os import PathLike
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
@@ -30,7 +31,7 @@ class Client:
         self,
         url: str | Sequence[str] | None = None,
         *,
-        path: str | None = None,
+        path: str | PathLike[str] | None = None,
         options: Options | None = None,
         transport: Transport | None = None,
     ) -> None:
@@ -135,7 +136,7 @@ class Client:
                 return
 
 
-def open_path(path: str, *, options: Options | None = None) -> Client:
+def open_path(path: str | PathLike[str], *, options: Options | None = None) -> Client:
     """The database in the folder `path`, in this process: the same engine without sockets.
 
     Raises `DataDirInUse` if another process has it open.

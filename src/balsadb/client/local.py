@@ -4,6 +4,7 @@ The engine (and with it NumPy and the kernels) is imported when a database is op
 """
 
 import asyncio
+from os import PathLike
 from typing import TYPE_CHECKING
 
 from balsadb.client.exchange import WireAnswer, WireRequest
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 class LocalTransport:
     """A database in a folder; may be shared by threads."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str | PathLike[str]) -> None:
         self._engine = _open(path)
 
     def send(self, request: WireRequest) -> WireAnswer:
@@ -34,7 +35,7 @@ class AsyncLocalTransport:
     """`LocalTransport` for an event loop. The database is opened by the first request, on a thread:
     opening reads the log and must not hold the loop."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str | PathLike[str]) -> None:
         self._path = path
         self._engine: Engine | None = None
         self._opening = asyncio.Lock()
@@ -56,7 +57,7 @@ class AsyncLocalTransport:
             await asyncio.to_thread(self._engine.close)
 
 
-def _open(path: str) -> "Engine":
+def _open(path: str | PathLike[str]) -> "Engine":
     from balsadb.embedded.engine import Engine
 
     return Engine.open(path)

@@ -8,17 +8,18 @@ engine's own; they may come from any thread and any event loop.
 
 import asyncio
 import atexit
+import os
 import tempfile
 import threading
 from collections.abc import Mapping
 from concurrent.futures import CancelledError, Future
 
-from balsadb import __version__
 from balsadb.cluster.node import Node
 from balsadb.cluster.settings import NodeSettings
 from balsadb.embedded.dispatcher import Dispatcher, Reply
 from balsadb.embedded.operations import About, Operations
 from balsadb.errors import InvalidInput, NotReady, OutcomeUnknown, StorageError
+from balsadb.types import VERSION
 
 MEMORY = ":memory:"
 """As a path: a database that ends with the engine (in a temporary directory)."""
@@ -35,9 +36,7 @@ class Engine:
         self._scratch = scratch
         self._fatal: BaseException | None = None
         self._node = Node.open(settings, self._on_fatal)
-        about = About(
-            __version__, settings.dialect_version, settings.data, settings.request_timeout_s
-        )
+        about = About(VERSION, settings.dialect_version, settings.data, settings.request_timeout_s)
         self._dispatcher = Dispatcher(Operations(self._node.service, about))
         self._loop = asyncio.new_event_loop()
         self._closing = threading.Lock()
@@ -46,13 +45,14 @@ class Engine:
         self._thread = threading.Thread(target=self._run_loop, name="balsadb-engine", daemon=True)
 
     @classmethod
-    def open(cls, path: str) -> "Engine":
+    def open(cls, path: str | os.PathLike[str]) -> "Engine":
         """Open the database in the directory `path` (created if missing; `:memory:` for none) and
         wait until it can serve.
 
         Raises `InvalidInput` for an empty path, the `StorageError` tree for the directory,
         `NotReady` if it cannot serve in time.
         """
+        path = os.fspath(path)
         if not path.strip():
             raise InvalidInput("path", f"must not be empty; {MEMORY!r} needs no directory")
         scratch = None

@@ -9,7 +9,6 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from balsadb import __version__
 from balsadb.api.routes import ROUTES, Route, match
 from balsadb.cluster.rpc import RawRequest, RawResponse
 from balsadb.cluster.settings import NodeSettings
@@ -22,6 +21,7 @@ from balsadb.server.admission import Admission
 from balsadb.server.endpoint import Endpoint, run_forwarded
 from balsadb.server.gate import CONTEXT, App, Context, Gate, Receive, Scope, Send, send_text
 from balsadb.server.metrics import MEDIA_TYPE, Metrics
+from balsadb.types import VERSION
 
 __all__ = ["create_app"]
 
@@ -38,7 +38,7 @@ class _WireRoute(APIRoute):
 def create_app(service: Service, settings: NodeSettings) -> FastAPI:
     """The REST application over `service`; also takes the requests that other nodes hand on."""
     about = About(
-        version=__version__,
+        version=VERSION,
         dialect_version=settings.dialect_version,
         uri=f"http://{settings.peer_host}:{settings.peer_port}",
         timeout_s=settings.request_timeout_s,
