@@ -116,7 +116,10 @@ class Calls:
         for target, future in list(self._waiting.values()):
             if target == peer and not future.done():
                 future.set_exception(
-                    OutcomeUnknown(f"node {peer} went away while it held a forwarded request")
+                    OutcomeUnknown(
+                        f"node {peer} went away while it held a forwarded request: it may or may "
+                        "not have been done. An election follows, or the quorum is lost"
+                    )
                 )
 
     async def _answer(self, source: NodeId, call: Call) -> None:
