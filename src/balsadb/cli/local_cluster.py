@@ -52,6 +52,13 @@ _children: dict[int, subprocess.Popen[bytes]] = {}
 can collect what is left of them."""
 
 
+def _collect_ended() -> None:
+    """Take what the system keeps of ended children; no zombies stay."""
+    for pid, child in list(_children.items()):
+        if child.poll() is not None:
+            del _children[pid]
+
+
 class NodeProcess:
     """One node of the cluster: its files, its process, its readiness. Numbered from 1."""
 
@@ -74,13 +81,11 @@ class NodeProcess:
     @property
     def pid(self) -> int | None:
         """The number of the running process, None if the node does not run."""
+        _collect_ended()
         try:
             pid = int(self.pid_file.read_text(encoding="ascii"))
         except (OSError, ValueError):
             return None
-        child = _children.get(pid)
-        if child is not None and child.poll() is not None:
-            del _children[pid]  # ended, and no zombie any more
         return pid if _runs(pid, self.config_file) else None
 
     def start(self) -> None:
