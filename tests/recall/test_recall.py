@@ -122,16 +122,6 @@ HARD = {
 }
 
 
-@pytest.mark.parametrize(("clusters", "rows"), [(20, 400), (100, 60), (5, 1_500)])
-def test_far_clusters_one_after_another_stay_connected(clusters, rows):
-    rng = np.random.default_rng(clusters)
-    centres = np.repeat(rng.normal(size=(clusters, 16)) * 50, rows, axis=0)
-    vectors = prepare_vector(Metric.EUCLID, centres + rng.normal(size=centres.shape))
-    index = build(Metric.EUCLID, vectors)
-    assert len(unreachable(index._columns)) == 0
-    assert recall(index, vectors[::37] + np.float32(0.2), 64) >= 0.98
-
-
 @pytest.mark.parametrize("name", list(HARD))
 def test_hard_data(name):
     vectors = prepare_vector(Metric.EUCLID, HARD[name])

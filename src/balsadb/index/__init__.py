@@ -23,9 +23,6 @@ distances of its unseen neighbours, offer them to the pool; stop when all of the
 *Which neighbours.* Not the nearest ones: they would all lie in one direction, and a cluster would
 link to itself only. Algorithm 4 walks the candidates from near to far and keeps one only if it is
 nearer to the new row than to every neighbour kept so far. What is left points in all directions.
-Still, where data comes in clusters, the few links between clusters would be cut first and the graph
-would fall apart. So each list begins with its row's *parent*, the nearest row that was there before
-it, parents keep their children, and every layer contains a tree that no reduction cuts.
 
 How it changes: plan, edit, apply (`planner`, `edit`, `applier`)
 -----------------------------------------------------------------

@@ -24,11 +24,7 @@ from balsadb.index.kernels import (
     ordered_bits,
     walk,
 )
-from balsadb.index.layout import LINKED
 from balsadb.index.options import DUPLICATES_KEPT_SHARE
-
-FALLBACKS = 8
-"""Rows that share the first rows of new clusters among them (`find_parent`)."""
 
 
 class Base(NamedTuple):
@@ -74,39 +70,21 @@ class Changes(NamedTuple):
 
 
 @part
-def select(graph, how, row, candidates, count, limit, parent, chosen):
+def select(graph, how, row, candidates, count, limit, chosen):
     """Algorithm 4 (SELECT-NEIGHBORS-HEURISTIC): walk the candidates from near to far, keep one if
     it is nearer to `row` than to every one kept so far. A list less than half full is filled to
     half with the nearest of the rest (the paper's keepPrunedConnections, where it pays). Writes
     keys to `chosen`; returns how many, and the distances computed. Marks `candidates`.
 
-    `parent` (a key; 0: none) comes first and is kept in any case; so are, up to half of the list,
-    candidates that are marked: they are what holds the graph together (see `find_parent`). Exact
-    duplicates of `row` would fill the list and cut it off from everything else: they get no more
-    than a share of it.
+    Exact duplicates of `row` would fill the list and cut it off from everything else: they get no
+    more than a share of it.
     """
     base, row_bytes = address_of(graph.vectors), uint64(how.dim * 4)
     own = base + uint64(row) * row_bytes
     twin_bits = ordered_bits(measure(how, own, own))
     kept, twins, computed = 0, 0, 1
-    if parent:
-        chosen[0] = parent & ~EXPANDED
-        kept = 1
     for at in range(count):
-        held = candidates[at] & EXPANDED != 0 and 2 * kept < limit
-        if key_row(candidates[at]) == key_row(parent):
-            candidates[at] |= EXPANDED
-        elif held:
-            chosen[kept] = candidates[at] & ~EXPANDED
-            kept += 1
-        else:
-            candidates[at] &= ~EXPANDED
-    for at in range(count):
-        key = candidates[at]
-        if kept == limit:
-            break
-        if key & EXPANDED:
-            continue
+        key = candidates[at] & ~EXPANDED
         bits = key >> HALF
         if bits == twin_bits:
             if twins * DUPLICATES_KEPT_SHARE >= limit:
@@ -125,6 +103,8 @@ def select(graph, how, row, candidates, count, limit, parent, chosen):
             candidates[at] = key | EXPANDED
             chosen[kept] = key
             kept += 1
+            if kept == limit:
+                break
     for at in range(count):
         if 2 * kept >= limit:
             break
@@ -135,49 +115,20 @@ def select(graph, how, row, candidates, count, limit, parent, chosen):
 
 
 @part
-def find_parent(graph, row, candidates, count, fallback):
-    """The key of the row that `row` will hang on: the nearest candidate that is linked already or
-    comes before it in its batch; `fallback` if there is none among them.
-
-    Algorithm 4 alone lets a graph fall apart: where data is clustered, the few links between
-    clusters are the longest and go first. So every list begins with its row's parent, a parent's
-    list holds its children, and no reduction drops either (a parent holds so many only): up to that
-    bound each layer contains a tree over all its rows, walkable both ways. Ties are spread.
-    """
-    best, ties = fallback, uint64(0)
-    spread = uint64(row) * uint64(0x9E3779B97F4A7C15)
-    for at in range(count):
-        other = key_row(candidates[at])
-        if other > row and graph.state[other] < LINKED:
-            continue
-        if ties and candidates[at] >> HALF != best >> HALF:
-            break
-        ties += uint64(1)
-        if ties == uint64(1) or (spread >> uint64(20)) % ties == uint64(0):
-            best = candidates[at]
-        spread = spread * uint64(6364136223846793005) + uint64(1442695040888963407)
-    return best & ~EXPANDED
-
-
-@part
 def add_peers(graph, how, batch, number, layer, pool, count, capacity):
-    """Offer the other rows of the batch that reach `layer` as candidates, by exact distance.
-    Returns the candidates, the distances computed, and the nearest row that comes earlier (0: none
-    does), whether it became a candidate or not."""
+    """Offer the other rows of the batch that reach `layer` as candidates, by exact distance."""
     base, row_bytes = address_of(graph.vectors), uint64(how.dim * 4)
     own = base + uint64(batch.rows[number]) * row_bytes
-    computed, earlier = 0, uint64(0)
+    computed = 0
     for peer in range(batch.rows.shape[0]):
         if peer == number or batch.layers[peer] < layer:
             continue
         row = int64(batch.rows[peer])
         key = make_key(measure(how, own, base + uint64(row) * row_bytes), row)
         computed += 1
-        if peer < number and (earlier == 0 or key < earlier):
-            earlier = key
         if count < capacity or key < pool[count - 1]:
             count, _ = insert(pool, count, capacity, key)
-    return count, computed, earlier
+    return count, computed
 
 
 @kernel
@@ -197,21 +148,16 @@ def plan_links(graph, scratch, how, plan, batch, first, stop, chosen, counts):
             pool[0] = descend(graph, scratch, how, query, plan.n, plan.entry, plan.top, over)
             count = 1
         for layer in range(own_layer, -1, -1):
-            total, fallback = 0, uint64(0)
+            total = 0
             if plan.entry >= 0 and layer <= plan.top:
                 count = walk(graph, scratch, how, query, layer, plan.n, count, plan.ef)
-                total, fallback = count, pool[row % min(count, FALLBACKS)]
+                total = count
                 for at in range(count):
                     merged[at] = pool[at] & ~EXPANDED
-            total, more, earlier = add_peers(
-                graph, how, batch, number, layer, merged, total, plan.ef
-            )
-            if fallback == 0:
-                fallback = earlier
+            total, more = add_peers(graph, how, batch, number, layer, merged, total, plan.ef)
             limit = plan.links0 if layer == 0 else plan.links_upper
             place = int64(batch.lists[number]) + layer
-            parent = find_parent(graph, row, merged, total, fallback)
-            kept, tested = select(graph, how, row, merged, total, limit, parent, chosen[place])
+            kept, tested = select(graph, how, row, merged, total, limit, chosen[place])
             counts[place] = kept
             computed += more + tested
     scratch.counters[0] += computed
@@ -224,14 +170,6 @@ def contains(keys, count, row):
         if key_row(keys[at]) == row:
             return True
     return False
-
-
-@part
-def is_child(graph, layer, row, other):
-    """Whether `other` hangs on `row` on a layer: its list there begins with it."""
-    place = list_of(graph, layer, other)
-    links = graph.links0 if layer == 0 else graph.upper_links
-    return place >= 0 and links[place, 0] > 0 and int64(links[place, 1]) == row
 
 
 @part
@@ -290,16 +228,12 @@ def plan_changes(graph, scratch, how, plan, groups, first, stop, chosen, counts,
         old_links(graph, how, groups, group, chosen, counts, pool, True)
         computed += old
         for at in range(old):
-            key = pool[at]
-            if own < 0 and is_child(graph, layer, row, key_row(key)):
-                key |= EXPANDED
-            total, _ = insert(merged, total, merged.shape[0], key)
+            total, _ = insert(merged, total, merged.shape[0], pool[at])
         for at in range(start, end):
             if not contains(pool, old, key_row(groups.sources[at])):
                 total, _ = insert(merged, total, merged.shape[0], groups.sources[at])
         limit = plan.links0 if layer == 0 else plan.links_upper
-        parent = pool[0] if old else uint64(0)
-        kept, tested = select(graph, how, row, merged, total, limit, parent, kept_keys)
+        kept, tested = select(graph, how, row, merged, total, limit, kept_keys)
         computed += tested
         if own < 0:
             changes.masked[group] = 1

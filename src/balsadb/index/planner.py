@@ -180,9 +180,7 @@ def group_links(batch: Batch, chosen: NDArray[np.uint64], counts: NDArray[np.int
     source = np.repeat(list_row, counts)
     low = np.uint64(0xFFFFFFFF)
     target = np.repeat(own_key & ~low, counts) | (keys & low) >> np.uint64(1)
-    # The first link of a list leads to its row's parent, whose list must keep it: marked.
-    first = np.broadcast_to(np.arange(int(chosen.shape[1])) == 0, chosen.shape)[valid]
-    backward = keys & ~low | source << np.uint64(1) | first.astype(np.uint64)
+    backward = keys & ~low | source << np.uint64(1)
     order = np.lexsort((backward, target))
     target, backward = target[order], backward[order]
     groups = np.union1d(target, own_key)
