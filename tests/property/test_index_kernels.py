@@ -8,7 +8,7 @@ from numba import njit
 
 from balsadb.columns import ColumnSet
 from balsadb.index import IndexOptions, Metric, VectorIndex, prepare_vector
-from balsadb.index import kernels as k
+from balsadb.index import distance_kernels as k
 from balsadb.index.edit import decode
 from balsadb.index.edit_kernels import ListChanges, change_lists
 from balsadb.index.flat import distances, nearest

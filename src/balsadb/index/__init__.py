@@ -6,8 +6,8 @@ neighbours; start anywhere; step to the neighbour nearest to the query until no 
 index is Malkov and Yashunin's *hierarchical navigable small world* graph (HNSW, IEEE TPAMI 2020,
 arXiv 1603.09320); the code names the paper's algorithms where it runs them.
 
-How the graph finds things (`kernels`)
---------------------------------------
+How the graph finds things (`walk_kernels`, `search_kernels`)
+-------------------------------------------------------------
 *Rows and layers.* A vertex is a *row* of the vectors column. All rows are on layer 0; one in m of
 them also on layer 1, one in m * m on layer 2, and so on: the upper layers are the motorways. Which
 rows, a hash of row and seed decides (section 4 of the paper draws it at random).

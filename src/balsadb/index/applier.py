@@ -8,9 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from balsadb.errors import Corruption
+from balsadb.index import edit as edits
 from balsadb.index.edit import Edit
 from balsadb.index.edit_kernels import ListChanges, change_lists
 from balsadb.index.layout import (
+    CODED_ROWS,
     ENTRY,
     FREE,
     GRAPH_VERSION,
@@ -18,19 +20,68 @@ from balsadb.index.layout import (
     LINKED_COUNT,
     LINKED_DEAD,
     LINKED_DEAD_COUNT,
+    QUANTISER_EPOCH,
     TAIL,
     TAIL_COUNT,
     TAIL_DEAD,
     TAIL_DEAD_COUNT,
     TOP_LAYER,
+    TRAINED_ROWS,
     Columns,
 )
+from balsadb.index.quantise_kernels import code_rows
 
 Rows = NDArray[np.uint32]
 
 
-def apply_edit(held: Columns, edit: Edit) -> None:
-    """Carry out an edit planned on the present graph version."""
+def apply_edit(held: Columns, data: bytes) -> None:
+    """Carry out an edit planned on the present graph version. Corruption if it does not fit."""
+    kind = edits.kind_of(data)
+    if kind == edits.TRAIN:
+        _train(held, edits.decode_training(data))
+    elif kind == edits.CODE:
+        _code(held, *edits.decode_coding(data))
+    else:
+        _link(held, edits.decode(data))
+    held.meta.put(GRAPH_VERSION, np.uint64(edits.version_of(data) + 1))
+
+
+def write_codes(held: Columns, rows: Rows) -> None:
+    """Make the codes of rows in use. Computes no distance; the same bytes on every machine."""
+    held.codes.touch_rows(rows)
+    held.bias.touch_rows(rows)
+    code_rows(
+        held.vectors.data,
+        held.quantiser.data,
+        np.require(rows, np.uint32, ("C", "W", "A")),
+        held.codes.data,
+        held.bias.data,
+    )
+
+
+def _train(held: Columns, quantiser: NDArray[np.float32]) -> None:
+    if len(quantiser) != held.vectors.data.shape[1] + 2 or not np.isfinite(quantiser).all():
+        raise Corruption("a quantiser does not fit the vectors")
+    rows = held.state.rows
+    for column in (held.codes, held.bias):
+        column.resize(rows)
+    held.quantiser.resize(len(quantiser))
+    held.quantiser.touch(0, len(quantiser))
+    held.quantiser.data[:] = quantiser
+    _add(held, QUANTISER_EPOCH, 1)
+    held.meta.put(CODED_ROWS, np.uint64(0))
+    held.meta.put(TRAINED_ROWS, np.uint64(rows))
+
+
+def _code(held: Columns, first: int, count: int) -> None:
+    if first != int(held.meta.data[CODED_ROWS]) or first + count > held.codes.rows:
+        raise Corruption("an order to code rows does not follow the one before it")
+    taken = np.flatnonzero(held.state.data[first : first + count] != FREE) + first
+    write_codes(held, taken.astype(np.uint32))
+    held.meta.put(CODED_ROWS, np.uint64(first + count))
+
+
+def _link(held: Columns, edit: Edit) -> None:
     _check_rows(held, edit)
     _open_upper_lists(held, edit.rows_linked)
     _change_lists(held, edit)
@@ -40,7 +91,6 @@ def apply_edit(held: Columns, edit: Edit) -> None:
     for word, value in (
         (ENTRY, edit.entry),  # after its row was linked
         (TOP_LAYER, edit.top_layer),
-        (GRAPH_VERSION, edit.graph_version + 1),
     ):
         held.meta.put(word, np.uint64(value))
 
@@ -123,6 +173,10 @@ def _free_rows(held: Columns, rows: Rows) -> None:
     for column in (held.vectors, held.links0, held.upper_offset, held.layer, held.row_slot):
         column.touch_rows(rows)
         column.data[rows] = 0
+    if held.codes.rows:
+        for column in (held.codes, held.bias):
+            column.touch_rows(rows)
+            column.data[rows] = 0
     held.state.touch_rows(rows)
     held.state.data[rows] = FREE
     held.rows.free(rows)

@@ -1,8 +1,15 @@
 """The edit: a planned change of the graph, as bytes that the log carries.
 
-It holds changes of lists (keep these of the old links, append those), not lists. Little-endian:
+There are three kinds, told apart by the first word. All of them raise the graph version.
 
-    header   format u16, bytes a mask u16, graph version u64 (the edit applies to this one only),
+    LINK     rows enter the graph or leave it, lists change
+    TRAIN    a new quantiser: float32 mean (dim), step, inverse of the step
+    CODE     rows from the first on get the codes of the present quantiser: first u32, count u32
+
+A LINK edit holds changes of lists (keep these of the old links, append those), not lists.
+Little-endian:
+
+    header   kind u16, bytes a mask u16, graph version u64 (the edit applies to this one only),
              entry row + 1 u32, top layer u32,
              counts u32: rows linked, rows freed, lists changed, links appended, masks
     u32      rows linked | rows freed | row of each changed list | links appended, list by list
@@ -21,9 +28,14 @@ from numpy.typing import NDArray
 
 from balsadb.errors import Corruption
 
-EDIT_FORMAT: Final = 1
+LINK: Final = 1
+TRAIN: Final = 2
+CODE: Final = 3
+KINDS: Final = (LINK, TRAIN, CODE)
 MASKED: Final = 128
+_START: Final = struct.Struct("<HHQ")
 _HEADER: Final = struct.Struct("<HHQIIIIIII")
+_SPAN: Final = struct.Struct("<HHQII")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +59,7 @@ class Edit:
 def encode(edit: Edit) -> bytes:
     """The bytes of an edit; equal edits give equal bytes."""
     head = _HEADER.pack(
-        EDIT_FORMAT,
+        LINK,
         edit.masks.shape[1],
         edit.graph_version,
         edit.entry,
@@ -65,19 +77,52 @@ def encode(edit: Edit) -> bytes:
     return b"".join(parts)
 
 
+def encode_training(graph_version: int, quantiser: NDArray[np.float32]) -> bytes:
+    """The bytes of a TRAIN edit; `quantiser` (dim + 2,) as in its column."""
+    return _START.pack(TRAIN, 0, graph_version) + quantiser.astype("<f4").tobytes()
+
+
+def decode_training(data: bytes) -> NDArray[np.float32]:
+    """The quantiser of a TRAIN edit. Corruption if it cannot be one."""
+    if (len(data) - _START.size) % 4:
+        raise Corruption("a quantiser has the wrong length")
+    return np.frombuffer(data, "<f4", offset=_START.size).astype(np.float32)
+
+
+def encode_coding(graph_version: int, first: int, count: int) -> bytes:
+    """The bytes of a CODE edit for rows [first, first + count)."""
+    return _SPAN.pack(CODE, 0, graph_version, first, count)
+
+
+def decode_coding(data: bytes) -> tuple[int, int]:
+    """First row and number of rows of a CODE edit. Corruption if it cannot be one."""
+    if len(data) != _SPAN.size:
+        raise Corruption("an order to code rows has the wrong length")
+    _, _, _, first, count = _SPAN.unpack(data)
+    return int(first), int(count)
+
+
+def kind_of(data: bytes) -> int:
+    """LINK, TRAIN or CODE. Corruption for anything else."""
+    version_of(data)
+    return int(_START.unpack_from(data)[0])
+
+
 def version_of(data: bytes) -> int:
     """The graph version an edit was planned on, without decoding the rest."""
-    if len(data) < _HEADER.size:
+    if len(data) < _START.size:
         raise Corruption("an edit of the graph is cut short")
-    form, _, version, *_ = _HEADER.unpack_from(data)
-    if form != EDIT_FORMAT:
-        raise Corruption(f"an edit of the graph has the unknown format {form}")
+    kind, _, version = _START.unpack_from(data)
+    if kind not in KINDS:
+        raise Corruption(f"an edit of the graph has the unknown kind {kind}")
     return int(version)
 
 
 def decode(data: bytes) -> Edit:
-    """The edit of some bytes, in arrays of its own. Corruption if they cannot be one."""
+    """A LINK edit, in arrays of its own. Corruption if the bytes cannot be one."""
     version = version_of(data)
+    if len(data) < _HEADER.size:
+        raise Corruption("an edit of the graph is cut short")
     _, width, _, entry, top, linked, freed, lists, links, masks = _HEADER.unpack_from(data)
     words = linked + freed + lists + links
     if len(data) != _HEADER.size + 4 * words + 2 * lists + masks * width:

@@ -14,6 +14,7 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
+from numba.np.arrayobj import populate_array
 
 from balsadb.index.metrics import ABSOLUTE, PRODUCT
 
@@ -48,6 +49,49 @@ def prefetch(typingctx, address):
         return context.get_dummy_value()
 
     return types.void(types.uint64), codegen
+
+
+@intrinsic
+def load_word(typingctx, address):
+    """The eight bytes at an address, of any alignment, as an unsigned integer."""
+
+    def codegen(context, builder, signature, arguments):
+        pointer = builder.inttoptr(arguments[0], ir.IntType(64).as_pointer())
+        loaded = builder.load(pointer)
+        loaded.align = 1
+        return loaded
+
+    return types.uint64(types.uint64), codegen
+
+
+def _view(dtype):
+    """An intrinsic that makes a one-dimensional array of `dtype` over memory."""
+    kind = types.Array(dtype, 1, "C")
+
+    def view(typingctx, address, count):
+        def codegen(context, builder, signature, arguments):
+            array = context.make_array(kind)(context, builder)
+            item = context.get_abi_sizeof(context.get_data_type(dtype))
+            width = ir.Constant(ir.IntType(64), item)
+            populate_array(
+                array,
+                data=builder.inttoptr(arguments[0], array.data.type),
+                shape=[arguments[1]],
+                strides=[width],
+                itemsize=width,
+                meminfo=None,
+            )
+            return array._getvalue()  # noqa: SLF001  Numba's own way to get at a struct's value
+
+        return kind(types.uint64, types.int64), codegen
+
+    view.__doc__ = f"An array of {dtype} (count,) over the memory at an address."
+    return intrinsic(view)
+
+
+float32_at = _view(types.float32)
+uint32_at = _view(types.uint32)
+int32_at = _view(types.int32)
 
 
 @intrinsic

@@ -24,7 +24,16 @@ import numba
 from numba import config, njit
 from numba.core import event
 
-SOURCES = ("intrinsics.py", "kernels.py", "plan_kernels.py", "edit_kernels.py")
+SOURCES = (
+    "intrinsics.py",
+    "code_kernels.py",
+    "distance_kernels.py",
+    "walk_kernels.py",
+    "search_kernels.py",
+    "quantise_kernels.py",
+    "plan_kernels.py",
+    "edit_kernels.py",
+)
 """The files of this package whose text goes into machine code."""
 
 
@@ -50,6 +59,12 @@ def compilations() -> int:
     return _count.total
 
 
+def instructions_wanted() -> str:
+    """`BALSADB_KERNELS`: "vnni", "avx2" or "plain" to choose the instructions by hand, where the
+    processor has them (`balsadb.index.code_kernels`); empty: the best."""
+    return os.environ.get("BALSADB_KERNELS", "")
+
+
 @cache
 def directory() -> str:
     """The cache directory of this version on this processor; made if it does not exist."""
@@ -63,6 +78,7 @@ def directory() -> str:
         llvmlite.__version__,
         llvm.get_host_cpu_name(),
         llvm.get_host_cpu_features().flatten(),
+        instructions_wanted(),
     ):
         digest.update(part.encode() + b"\0")
     for root in _roots():
@@ -84,8 +100,14 @@ def _roots() -> Sequence[Path]:
     return [home / "balsadb", Path(gettempdir()) / f"balsadb-{os.getuid()}"]
 
 
+# Kernels allocate nothing, so they do without Numba's reference counts: with them, every call that
+# passes arrays costs a pair of atomic operations for each.
+_PLAIN: dict[str, Any] = {"_nrt": False}
+
+
 def kernel(function: Callable[..., Any]) -> Any:
-    """`njit` for a function that Python calls: releases the interpreter lock, is cached.
+    """`njit` for a function that Python calls: releases the interpreter lock, is cached, must not
+    allocate.
 
     Numba reads its cache directory from a global when a function is decorated: set for that moment
     only, so that other users of Numba in the process keep theirs.
@@ -93,12 +115,12 @@ def kernel(function: Callable[..., Any]) -> Any:
     before = config.CACHE_DIR
     config.CACHE_DIR = directory()
     try:
-        return njit(cache=True, nogil=True)(function)
+        return njit(cache=True, nogil=True, **_PLAIN)(function)
     finally:
         config.CACHE_DIR = before
 
 
 def part(function: Callable[..., Any]) -> Any:
     """`njit` for a function that only kernels call: compiled with them, stored with them."""
-    options: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    options: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, **_PLAIN}
     return njit(nogil=True, **options)(function)

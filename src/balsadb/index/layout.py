@@ -12,6 +12,9 @@ vector row; a byte that means nothing is zero.
 | `layer` | uint8 | top layer of the row: a hash of row and seed |
 | `state` | uint8 | free, tail, linked, ... |
 | `row_slot` | uint32 | the point's slot |
+| `codes` | uint8 (code bytes,) | 8-bit codes; no rows before a quantiser is trained |
+| `bias` | int32 | sum of squares of what the codes stand for; rows as `codes` |
+| `quantiser` | float32, dim + 2 rows | mean, step, its inverse; no rows before it is trained |
 | `meta` | uint64, 16 rows | versions, entry point, counts |
 | `rows/...` | | which rows are free |
 """
@@ -24,7 +27,7 @@ from numpy.typing import NDArray
 from balsadb.columns import Column, ColumnSet, SlotAllocator
 from balsadb.errors import Corruption
 from balsadb.index.metrics import Metric
-from balsadb.index.options import IndexOptions
+from balsadb.index.options import QUANTISATIONS, IndexOptions
 
 FREE: Final = 0
 TAIL: Final = 1
@@ -51,7 +54,18 @@ TAIL_DEAD_COUNT: Final = 7
 IDENTITY: Final = 8
 """A hash of the options, so that columns are not adopted by an index of other options."""
 
-FORMAT_NUMBER: Final = 1
+QUANTISER_EPOCH: Final = 9
+"""Number of quantisers trained; 0: none yet."""
+CODED_ROWS: Final = 10
+"""Rows whose codes were made by the present quantiser, or that were added since."""
+TRAINED_ROWS: Final = 11
+"""Rows in use when the present quantiser was trained."""
+SCAN_FACTOR: Final = 12
+"""A filter that leaves m of n rows is scanned if m * m <= SCAN_FACTOR * ef * n."""
+SCAN_FACTOR_FIRST: Final = 32
+"""Its value in a new index."""
+
+FORMAT_NUMBER: Final = 2
 LAYER_MAX: Final = 15
 _MASK64: Final = (1 << 64) - 1
 
@@ -66,6 +80,9 @@ class Columns(NamedTuple):
     layer: Column
     state: Column
     row_slot: Column
+    codes: Column
+    bias: Column
+    quantiser: Column
     meta: Column
     rows: SlotAllocator
 
@@ -97,6 +114,9 @@ def open_columns(columns: ColumnSet, prefix: str, options: IndexOptions) -> Colu
         layer=column("layer", "|u1"),
         state=column("state", "|u1"),
         row_slot=column("row_slot", "<u4"),
+        codes=column("codes", "|u1", (options.code_bytes,)),
+        bias=column("bias", "<i4"),
+        quantiser=column("quantiser", "<f4", (), options.dim + 2),
         meta=column("meta", "<u8", (), META_ROWS),
         rows=SlotAllocator(columns, f"{prefix}/rows", vectors.rows_max),
     )
@@ -105,6 +125,7 @@ def open_columns(columns: ColumnSet, prefix: str, options: IndexOptions) -> Colu
         opened.meta.resize(META_ROWS)
         opened.meta.put(FORMAT, FORMAT_NUMBER)
         opened.meta.put(IDENTITY, np.uint64(identity))
+        opened.meta.put(SCAN_FACTOR, np.uint64(SCAN_FACTOR_FIRST))
     elif int(opened.meta.data[FORMAT]) != FORMAT_NUMBER:
         raise Corruption(f"{prefix}: index format {int(opened.meta.data[FORMAT])} is not known")
     elif int(opened.meta.data[IDENTITY]) != identity:
@@ -116,7 +137,8 @@ def _identity(options: IndexOptions) -> int:
     """64-bit hash of the options that decide what the columns mean."""
     metric = list(Metric).index(options.metric)
     value = 0
-    for part in (options.dim, metric, options.m, options.seed):
+    coded = QUANTISATIONS.index(options.quantization)
+    for part in (options.dim, metric, options.m, options.seed, coded):
         value = mix64(value ^ part)
     return value
 

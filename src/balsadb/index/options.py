@@ -19,10 +19,14 @@ EF_MAX: Final = 4_096
 ROWS_MAX: Final = 1 << 24
 """Rows an index reserves address space for, unless told otherwise (fewer for long vectors)."""
 VECTOR_RESERVE_BYTES: Final = 8 << 30
+LINE_BYTES: Final = 64
 LINE_LINKS: Final = 16
 """uint32 values in a 64-byte cache line."""
 DUPLICATES_KEPT_SHARE: Final = 4
 """At most a quarter of a list may be exact duplicates of its owner."""
+INT8: Final = "int8"
+"""Walks go by 8-bit codes."""
+QUANTISATIONS: Final = ("", INT8)
 
 
 class IndexOptions(msgspec.Struct, frozen=True):
@@ -31,7 +35,8 @@ class IndexOptions(msgspec.Struct, frozen=True):
     `m`: links a row asks for on an upper layer; layer 0 takes `2 m`. `ef_construct`: width of the
     beam that looks for a new row's neighbours. `seed`: of the hash that draws layers. `rows_max`:
     0 means as many as the reserve allows. `graph_rows_min`: below this many rows there is no graph,
-    only the exact scan.
+    only the exact scan. `quantization`: "int8", or "" for walks in float32 always.
+    `codes_rows_min`: rows from which codes are made: below, walking in float32 is as fast.
     """
 
     dim: int
@@ -41,6 +46,8 @@ class IndexOptions(msgspec.Struct, frozen=True):
     seed: int = 0
     rows_max: int = 0
     graph_rows_min: int = 1_024
+    quantization: str = INT8
+    codes_rows_min: int = 8_192
 
     def check(self) -> None:
         """InvalidInput or LimitExceeded naming the first option that is out of range."""
@@ -54,6 +61,10 @@ class IndexOptions(msgspec.Struct, frozen=True):
             raise InvalidInput("seed", "must be an unsigned 64-bit number")
         if not 0 <= self.rows_max < 1 << 31:
             raise InvalidInput("rows_max", "must be below 2**31")
+        if self.quantization not in QUANTISATIONS:
+            raise InvalidInput("quantization", f"must be {INT8!r} or nothing")
+        if self.codes_rows_min < 1:
+            raise InvalidInput("codes_rows_min", "must be at least 1")
 
     @property
     def rows_reserved(self) -> int:
@@ -69,6 +80,11 @@ class IndexOptions(msgspec.Struct, frozen=True):
     def width0(self) -> int:
         """uint32 values of a layer-0 list: its degree, `links0` links, slack; whole cache lines."""
         return _lines(1 + self.links0 + max(4, self.m // 2))
+
+    @property
+    def code_bytes(self) -> int:
+        """Bytes of a row's code: whole cache lines."""
+        return -(-self.dim // LINE_BYTES) * LINE_BYTES
 
     @property
     def width_upper(self) -> int:

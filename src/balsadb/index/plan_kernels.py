@@ -10,21 +10,27 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import int64, uint32, uint64
 
-from balsadb.index.intrinsics import address_of
-from balsadb.index.kernel_cache import kernel, part
-from balsadb.index.kernels import (
+from balsadb.index.distance_kernels import (
+    DISTANCES,
     EXPANDED,
     HALF,
-    descend,
+    aim,
+    distance_bits,
+    exact_bits,
     insert,
     key_row,
-    list_of,
+    list_key,
     make_key,
     measure,
     ordered_bits,
-    walk,
 )
+from balsadb.index.intrinsics import address_of
+from balsadb.index.kernel_cache import kernel, part
 from balsadb.index.options import DUPLICATES_KEPT_SHARE
+from balsadb.index.walk_kernels import descend, list_of, start_at, walk
+
+PART = 64
+"""Rows whose distances are computed at once."""
 
 
 class Base(NamedTuple):
@@ -115,52 +121,85 @@ def select(graph, how, row, candidates, count, limit, chosen):
 
 
 @part
-def add_peers(graph, how, batch, number, layer, pool, count, capacity):
-    """Offer the other rows of the batch that reach `layer` as candidates, by exact distance."""
-    base, row_bytes = address_of(graph.vectors), uint64(how.dim * 4)
-    own = base + uint64(batch.rows[number]) * row_bytes
-    computed = 0
+def offer_part(graph, how, target, scratch, size, keys, count, capacity):
+    """Offer `scratch.fresh[:size]` to sorted keys; their new number."""
+    distance_bits(graph, how, target, scratch.fresh, size, scratch.bits)
+    for at in range(size):
+        key = list_key(scratch.bits[at], scratch.fresh[at])
+        if count < capacity or key < keys[count - 1]:
+            count, _ = insert(keys, count, capacity, key)
+    return count
+
+
+@part
+def add_peers(graph, how, target, scratch, batch, number, layer, keys, count, capacity):
+    """Offer the other rows of the batch that reach `layer` as candidates."""
+    size, computed = 0, 0
     for peer in range(batch.rows.shape[0]):
-        if peer == number or batch.layers[peer] < layer:
+        if batch.layers[peer] < layer or peer == number:
             continue
-        row = int64(batch.rows[peer])
-        key = make_key(measure(how, own, base + uint64(row) * row_bytes), row)
-        computed += 1
-        if count < capacity or key < pool[count - 1]:
-            count, _ = insert(pool, count, capacity, key)
-    return count, computed
+        scratch.fresh[size] = uint32(batch.rows[peer])
+        size += 1
+        if size == PART:
+            count = offer_part(graph, how, target, scratch, size, keys, count, capacity)
+            computed += size
+            size = 0
+    count = offer_part(graph, how, target, scratch, size, keys, count, capacity)
+    scratch.counters[DISTANCES] += computed + size
+    return count
+
+
+@part
+def make_exact(graph, how, target, scratch, keys, count):
+    """Replace coded keys by exact ones and sort them again, by insertion: little moves."""
+    fresh, bits = scratch.fresh, scratch.bits
+    for first in range(0, count, PART):
+        size = min(PART, count - first)
+        for at in range(size):
+            fresh[at] = uint32(key_row(keys[first + at]))
+        exact_bits(graph, how, target, fresh, size, bits)
+        for at in range(size):
+            key, place = list_key(bits[at], fresh[at]), first + at
+            while place > 0 and keys[place - 1] > key:
+                keys[place] = keys[place - 1]
+                place -= 1
+            keys[place] = key
+    scratch.counters[DISTANCES] += count
 
 
 @kernel
 def plan_links(graph, scratch, how, plan, batch, first, stop, chosen, counts):
     """Algorithm 1 (INSERT) up to line 10, for batch rows [first, stop): the neighbours of each on
     each of its layers, as keys in `chosen` (lists, links0) with `counts` (lists,). No link leads to
-    this batch yet, so its rows find each other by exact comparison."""
-    base, row_bytes = address_of(graph.vectors), uint64(how.dim * 4)
+    this batch yet, so its rows find each other by comparison with all of it."""
     pool, merged = scratch.pool, scratch.results
     computed = 0
     for number in range(first, stop):
         row, own_layer = int64(batch.rows[number]), int64(batch.layers[number])
-        query = base + uint64(row) * row_bytes
+        target = aim(graph, how, scratch, graph.vectors[row])
         count = 0
         if plan.entry >= 0:
-            over = min(own_layer, plan.top)
-            pool[0] = descend(graph, scratch, how, query, plan.n, plan.entry, plan.top, over)
+            start_at(graph, how, target, scratch, plan.entry)
+            descend(graph, scratch, how, target, plan.n, plan.top, min(own_layer, plan.top))
             count = 1
         for layer in range(own_layer, -1, -1):
             total = 0
             if plan.entry >= 0 and layer <= plan.top:
-                count = walk(graph, scratch, how, query, layer, plan.n, count, plan.ef)
+                count = walk(graph, scratch, how, target, layer, plan.n, count, plan.ef)
                 total = count
                 for at in range(count):
                     merged[at] = pool[at] & ~EXPANDED
-            total, more = add_peers(graph, how, batch, number, layer, merged, total, plan.ef)
+            total = add_peers(
+                graph, how, target, scratch, batch, number, layer, merged, total, plan.ef
+            )
+            if how.coded:
+                make_exact(graph, how, target, scratch, merged, total)
             limit = plan.links0 if layer == 0 else plan.links_upper
             place = int64(batch.lists[number]) + layer
             kept, tested = select(graph, how, row, merged, total, limit, chosen[place])
             counts[place] = kept
-            computed += more + tested
-    scratch.counters[0] += computed
+            computed += tested
+    scratch.counters[DISTANCES] += computed
 
 
 @part
@@ -201,7 +240,7 @@ def plan_changes(graph, scratch, how, plan, groups, first, stop, chosen, counts,
     """Algorithm 1, lines 11-17, for groups [first, stop): each list takes its new links if they fit
     into its slack, else Algorithm 4 chooses among old and new."""
     pool, merged = scratch.pool, scratch.results
-    kept_keys = np.empty(max(plan.links0, plan.links_upper), np.uint64)
+    kept_keys = scratch.survivors
     computed = 0
     for group in range(first, stop):
         row, layer = int64(groups.row[group]), int64(groups.layer[group])

@@ -18,21 +18,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from balsadb.index import edit
+from balsadb.index.distance_kernels import Graph, Measure
 from balsadb.index.edit import Edit
-from balsadb.index.kernels import Graph, Measure
 from balsadb.index.layout import (
+    CODED_ROWS,
     ENTRY,
     GRAPH_VERSION,
+    LINKED,
     LINKED_COUNT,
+    QUANTISER_EPOCH,
     TAIL,
     TAIL_DEAD,
     TOP_LAYER,
+    TRAINED_ROWS,
     Columns,
     draw_layers,
 )
 from balsadb.index.metrics import KERNEL_CODES
 from balsadb.index.options import IndexOptions
 from balsadb.index.plan_kernels import Base, Batch, Changes, Groups, plan_changes, plan_links
+from balsadb.index.quantiser import ERROR_GROWTH, GROWTH, error, sample_rows, train
 from balsadb.index.scratch import ScratchPool
 
 EDIT_BYTES_MAX: Final = 900_000
@@ -42,12 +47,21 @@ ROWS_MAX: Final = 1_024
 DEAD_ROWS_MIN: Final = 256
 """Dead rows of the tail that are worth an edit when there is nothing to link."""
 
+CODE_ELEMENTS: Final = 1 << 22
+"""Elements of the rows that one edit codes: a few milliseconds."""
+
 Run = Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]
 """Runs a function on each slice, like `map`; on threads if the caller has some."""
 
 
+def measure_of(held: Columns, options: IndexOptions) -> Measure:
+    """How walks measure: by codes once every row has one."""
+    coded = held.quantiser.rows > 0 and int(held.meta.data[CODED_ROWS]) == held.codes.rows
+    return Measure(KERNEL_CODES[options.metric], options.dim, int(coded))
+
+
 class Planner:
-    """Plans for one index. Holds nothing between calls."""
+    """Plans for one index. Between calls it only remembers what it need not look at again."""
 
     def __init__(
         self, columns: Columns, graph: Graph, options: IndexOptions, scratches: ScratchPool
@@ -56,9 +70,40 @@ class Planner:
         self._graph = graph
         self._options = options
         self._scratches = scratches
+        self._quantiser_checked_rows = 0
 
     def plan(self, rows_limit: int, slices: int, run: Run) -> bytes | None:
         """The next edit for at most `rows_limit` rows, or None if there is nothing to do."""
+        return self._plan_codes() or self._plan_links(rows_limit, slices, run)
+
+    def _plan_codes(self) -> bytes | None:
+        """A TRAIN or CODE edit, if one is due."""
+        held, options = self._columns, self._options
+        meta, rows = held.meta.data, held.codes.rows
+        version, coded = int(meta[GRAPH_VERSION]), int(meta[CODED_ROWS])
+        if held.quantiser.rows and coded < rows:
+            count = min(rows - coded, max(1, CODE_ELEMENTS // options.dim))
+            return edit.encode_coding(version, coded, count)
+        if not options.quantization:
+            return None
+        present = held.state.rows
+        seen = max(int(meta[TRAINED_ROWS]), self._quantiser_checked_rows)
+        if present < (GROWTH * seen if int(meta[QUANTISER_EPOCH]) else options.codes_rows_min):
+            return None
+        self._quantiser_checked_rows = present
+        states = held.state.data[:present]
+        live = np.flatnonzero((states == TAIL) | (states == LINKED)).astype(np.uint32)
+        if len(live) < min(present, options.codes_rows_min) // 2:
+            return None
+        sample = held.vectors.data[sample_rows(live, options.dim)]
+        better = train(sample)
+        if int(meta[QUANTISER_EPOCH]):
+            old = error(sample, held.quantiser.data)
+            if old <= ERROR_GROWTH * error(sample, better):
+                return None
+        return edit.encode_training(version, better)
+
+    def _plan_links(self, rows_limit: int, slices: int, run: Run) -> bytes | None:
         count = self._columns.state.rows  # once: rows added from now on are not looked at
         # A copy, taken once: a row that a concurrent `tombstone` kills between two looks would be
         # in both lists, linked and freed by one edit.
@@ -88,7 +133,7 @@ class Planner:
         batch = Batch(rows, layers, lists[:-1].copy())
         entry, top = int(meta[ENTRY]), int(meta[TOP_LAYER])
         base = Base(count, entry - 1, top, options.ef_construct, options.links0, options.m)
-        measure = Measure(KERNEL_CODES[options.metric], options.dim)
+        measure = measure_of(self._columns, options)
         chosen = np.zeros((int(lists[-1]), options.links0), np.uint64)
         counts = np.zeros(int(lists[-1]), np.int64)
         slicing = _Slicing(self._graph, self._scratches, measure, base, *how)

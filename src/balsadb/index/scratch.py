@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from balsadb.index.kernels import DISTANCES, EPOCH, Scratch
+from balsadb.index.distance_kernels import DISTANCES, EPOCH, Scratch
 from balsadb.index.options import EF_MAX, M_MAX
 
 _COUNTERS = 2
@@ -16,7 +16,8 @@ class ScratchPool:
     Safe for concurrent searches: taking and giving back are single operations on a list.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, code_bytes: int) -> None:
+        self._code_bytes = code_bytes
         self._idle: list[Scratch] = []
         self._counters: list[NDArray[np.int64]] = []
 
@@ -27,10 +28,10 @@ class ScratchPool:
         except IndexError:
             counters = np.zeros(_COUNTERS, np.int64)
             self._counters.append(counters)
-            return _make(rows, max(keys, EF_MAX), counters)
+            return self._make(rows, max(keys, EF_MAX), counters)
         if len(scratch.visited) >= rows and len(scratch.pool) > keys:
             return scratch
-        return _make(max(rows, len(scratch.visited)), max(keys, EF_MAX), scratch.counters)
+        return self._make(max(rows, len(scratch.visited)), max(keys, EF_MAX), scratch.counters)
 
     def give(self, scratch: Scratch) -> None:
         """Back to the pool."""
@@ -41,15 +42,18 @@ class ScratchPool:
         """Distances computed with the scratches of this pool, those at work included."""
         return sum(int(counters[DISTANCES]) for counters in self._counters)
 
-
-def _make(rows: int, keys: int, counters: NDArray[np.int64]) -> Scratch:
-    roomy = rows + rows // 4 + 1_024  # not a new one for every row added
-    counters[EPOCH] = 0
-    return Scratch(
-        visited=np.zeros(roomy, np.uint16),
-        matches=np.empty(roomy, np.uint32),
-        pool=np.zeros(keys + 1, np.uint64),
-        results=np.zeros(keys + 1, np.uint64),
-        fresh=np.zeros(_FRESH, np.uint32),
-        counters=counters,
-    )
+    def _make(self, rows: int, keys: int, counters: NDArray[np.int64]) -> Scratch:
+        roomy = rows + rows // 4 + 1_024  # not a new one for every row added
+        counters[EPOCH] = 0
+        return Scratch(
+            visited=np.zeros(roomy, np.uint8),
+            matches=np.empty(roomy, np.uint32),
+            measured=np.empty(roomy, np.uint32),
+            pool=np.zeros(keys + 1, np.uint64),
+            results=np.zeros(keys + 1, np.uint64),
+            fresh=np.zeros(_FRESH, np.uint32),
+            bits=np.zeros(_FRESH, np.uint32),
+            survivors=np.zeros(_FRESH, np.uint64),
+            code=np.zeros(self._code_bytes, np.uint8),
+            counters=counters,
+        )

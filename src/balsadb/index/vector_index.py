@@ -6,11 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from balsadb.columns import ColumnSet
-from balsadb.index.applier import apply_edit
+from balsadb.columns.reserve import Reserve
+from balsadb.index.applier import apply_edit, write_codes
 from balsadb.index.check import violations
-from balsadb.index.edit import decode, version_of
-from balsadb.index.kernels import Graph, Measure, Request, search_queries
+from balsadb.index.distance_kernels import Graph, Measure
+from balsadb.index.edit import version_of
 from balsadb.index.layout import (
+    CODED_ROWS,
     GRAPH_VERSION,
     LINKED,
     LINKED_COUNT,
@@ -23,12 +25,15 @@ from balsadb.index.layout import (
     draw_layers,
     open_columns,
 )
-from balsadb.index.metrics import KERNEL_CODES, scores_of
-from balsadb.index.options import EF_MAX, IndexOptions
-from balsadb.index.planner import Planner, Run
+from balsadb.index.metrics import scores_of
+from balsadb.index.options import EF_MAX, ROWS_MAX, IndexOptions
+from balsadb.index.planner import Planner, Run, measure_of
 from balsadb.index.scratch import ScratchPool
+from balsadb.index.search_kernels import Request, search_queries
 
 Rows = NDArray[np.uint32]
+SCORED_MORE = 16
+"""Candidates beyond `k` that are scored exactly, at least (and as many as `k`)."""
 _NO_MASK: NDArray[np.bool_] = np.zeros(0, np.bool_)
 
 
@@ -46,6 +51,9 @@ class VectorIndex:
         self.options = options
         self.prefix = prefix
         held = self._columns = open_columns(columns, prefix, options)
+        # The live row of each slot, plus one; not a column, for it follows from `row_slot`.
+        slots_max = max(ROWS_MAX, options.rows_reserved)
+        self._slot_row = Reserve(4 * slots_max).bytes.view(np.uint32)
         self._graph = Graph(
             vectors=held.vectors.data,
             links0=held.links0.data,
@@ -54,13 +62,19 @@ class VectorIndex:
             state=held.state.data,
             row_slot=held.row_slot.data,
             meta=held.meta.data,
+            codes=held.codes.data,
+            bias=held.bias.data,
+            quantiser=held.quantiser.data,
+            slot_row=self._slot_row,
         )
-        self._measure = Measure(KERNEL_CODES[options.metric], options.dim)
-        self._scratches = ScratchPool()
+        self._scratches = ScratchPool(options.code_bytes)
         self._planner = Planner(held, self._graph, options, self._scratches)
         # Rows of the tail, ascending; may still name rows that died since: searches look at states.
         self._tail: Rows = np.zeros(0, np.uint32)
         self._list_tail()
+        states = held.state.used
+        live = np.flatnonzero((states == TAIL) | (states == LINKED)).astype(np.uint32)
+        self._slot_row[held.row_slot.data[live]] = live + np.uint32(1)
 
     # ------------------------------------------------------------------ writers
 
@@ -82,13 +96,27 @@ class VectorIndex:
         ):
             column.touch_rows(rows)
             column.data[rows] = values
+        if held.quantiser.rows:
+            self._code(rows, top)
         if held.state.rows < top:
             held.state.resize(top)
         held.state.touch_rows(rows)
         held.state.data[rows] = TAIL  # last: a plan beside this call trusts rows that say so
+        self._slot_row[slots] = rows + np.uint32(1)
         self._count(TAIL_COUNT, len(rows))
         self._tail = np.concatenate((self._tail, rows))
         return rows
+
+    def _code(self, rows: Rows, top: int) -> None:
+        """Make the codes of new rows; `top`: rows in use with them."""
+        held = self._columns
+        complete = self._meta(CODED_ROWS) == held.codes.rows
+        if held.codes.rows < top:
+            held.codes.resize(top)
+            held.bias.resize(top)
+        write_codes(held, rows)
+        if complete:
+            held.meta.put(CODED_ROWS, np.uint64(top))
 
     def tombstone(self, rows: Rows) -> None:
         """Mark live rows deleted: not returned by any search from now on. Others are ignored."""
@@ -111,7 +139,7 @@ class VectorIndex:
         """Carry out a planned edit. False: ignored, it was planned on another graph version."""
         if version_of(edit) != self.graph_version:
             return False
-        apply_edit(self._columns, decode(edit))
+        apply_edit(self._columns, edit)
         self._list_tail()
         return True
 
@@ -167,17 +195,18 @@ class VectorIndex:
         request = Request(
             k=k,
             ef=min(max(ef, k), EF_MAX),
+            scored=max(2 * k, k + SCORED_MORE),
             n=total,
             tail=len(self._tail),
             masked=int(masked),
             exact=int(exact or k > EF_MAX),
         )
-        scratch = self._scratches.take(total, k)
+        scratch = self._scratches.take(total, 4 * (k + SCORED_MORE))
         try:
             search_queries(
                 self._graph,
                 scratch,
-                self._measure,
+                self.measure,
                 request,
                 _plain(slots) if slots is not None else _NO_MASK,
                 self._tail,
@@ -193,6 +222,11 @@ class VectorIndex:
     def vectors(self, rows: NDArray[np.integer[Any]]) -> NDArray[np.float32]:
         """A copy of the stored vectors of `rows`, shape (n, dim)."""
         return self._columns.vectors.data[rows]
+
+    @property
+    def measure(self) -> Measure:
+        """How walks measure now."""
+        return measure_of(self._columns, self.options)
 
     @property
     def row_slot(self) -> Rows:

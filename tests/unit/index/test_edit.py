@@ -45,7 +45,7 @@ def test_a_cut_edit_is_corruption(length):
 
 
 def test_an_unknown_format_is_corruption():
-    with pytest.raises(Corruption, match="format 9"):
+    with pytest.raises(Corruption, match="kind 9"):
         version_of(b"\x09" + encode(some_edit())[1:])
 
 

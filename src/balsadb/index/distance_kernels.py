@@ -1,0 +1,336 @@
+# pyright: basic
+"""What walks and scans are made of: keys, and the distances of a list of rows to one target.
+
+A *key* is 64 bits: a distance in the upper half, as bits that order like the number; the row and
+one bit ("expanded") in the lower half. Keys order by (distance, row), so a sorted array of keys is
+at once the paper's candidate set C and its result set W, and every tie breaks by row.
+
+There are two kinds of distance. *Exact*: float32, the canonical sums (`intrinsics`). *Coded*: from
+8-bit codes, in integers (`code_kernels`, `quantise_kernels`), proportional to the exact one up
+to the rounding of the codes. Coded keys only order a walk; what leaves the index is always exact.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import float32, float64, int32, int64, uint32, uint64
+
+from balsadb.index.code_kernels import BLOCK_BYTES, QUERY_MAX, gap4, product4
+from balsadb.index.intrinsics import (
+    absolute_sum,
+    address_of,
+    bits_float,
+    float_bits,
+    int32_at,
+    prefetch,
+    product_sum,
+    squared_sum,
+    uint32_at,
+)
+from balsadb.index.kernel_cache import part
+from balsadb.index.metrics import ABSOLUTE, PRODUCT, SQUARED
+
+AHEAD = 5
+"""Exact distances: vectors asked for before the one whose distance is being computed."""
+PREFETCH_LINES = 8
+"""Cache lines asked for of a row; the processor fetches the rest of a long one by itself."""
+
+EXPANDED = np.uint64(1)
+ROW_MASK = np.uint64(0xFFFFFFFE)
+HALF = np.uint64(32)
+ONE = np.uint64(1)
+SIGN = np.uint64(0x80000000)
+ALL32 = np.uint64(0xFFFFFFFF)
+MAGNITUDE = np.uint64(0x7FFFFFFF)
+INFINITY = np.uint64(0x7F800000)
+EPOCH_MAX = 255
+
+DISTANCES = 0
+EPOCH = 1
+
+BIAS_BITS = 16
+"""Fraction bits of `Target.factor`."""
+CODE_MIDDLE = 128
+"""The code of the mean."""
+LARGE = 1e9
+"""Magnitude, in steps of the quantiser, beyond which an element of a query is cut."""
+MAX_INT32 = 0x7FFFFFFF
+
+
+class Graph(NamedTuple):
+    """The columns that kernels read, whole reserves. `quantiser` float32 (dim + 2,): the mean, the
+    step, its inverse. `slot_row` uint32: one more than the live row of a slot, derived."""
+
+    vectors: Any
+    links0: Any
+    upper_offset: Any
+    upper_links: Any
+    state: Any
+    row_slot: Any
+    meta: Any
+    codes: Any
+    bias: Any
+    quantiser: Any
+    slot_row: Any
+
+
+class Scratch(NamedTuple):
+    """Memory of one search. `visited` uint8 (rows,); `matches` and `measured` uint32 (rows,): rows
+    to scan and their coded distances; `pool` and `results` uint64; `fresh` and `bits` uint32: rows
+    and their distances; `survivors` uint64; `code` uint8: the coded query; `counters` int64:
+    distances computed, visited epoch."""
+
+    visited: Any
+    matches: Any
+    measured: Any
+    pool: Any
+    results: Any
+    fresh: Any
+    bits: Any
+    survivors: Any
+    code: Any
+    counters: Any
+
+
+class Measure(NamedTuple):
+    """How far apart two vectors are: kind of distance (`balsadb.index.metrics`), dimension, and
+    whether walks go by codes."""
+
+    kind: int
+    dim: int
+    coded: int
+
+
+class Target(NamedTuple):
+    """What distances are measured to: addresses of the vector and of its code, the weight of a
+    row's `bias` in coded squared distances (with BIAS_BITS fraction bits), and how much exact
+    distance (float64) one unit of coded distance is."""
+
+    vector: int
+    code: int
+    factor: int
+    unit: float
+
+
+@part
+def measure(how, first, second):
+    """Exact distance of the vectors at two addresses."""
+    if how.kind == PRODUCT:
+        return float32(0) - product_sum(first, second, how.dim)
+    if how.kind == SQUARED:
+        return squared_sum(first, second, how.dim)
+    return absolute_sum(first, second, how.dim)
+
+
+@part
+def ordered_bits(distance):
+    """Bits that order as unsigned integers like the float does; a NaN (an overflow of both signs)
+    comes after everything, whatever sign the processor gave it."""
+    bits = float_bits(distance)
+    if bits & MAGNITUDE > INFINITY:
+        return ALL32
+    if bits & SIGN:
+        return bits ^ ALL32
+    return bits | SIGN
+
+
+@part
+def make_key(distance, row):
+    """The key of a row at an exact distance, not expanded."""
+    return (ordered_bits(distance) << HALF) | (uint64(row) << ONE)
+
+
+@part
+def key_row(key):
+    """The row of a key."""
+    return int64((key & ROW_MASK) >> ONE)
+
+
+@part
+def key_units(key):
+    """The coded distance of a key."""
+    return int64(key >> HALF) - int64(0x80000000)
+
+
+@part
+def key_distance(key):
+    """The exact distance of a key."""
+    bits = key >> HALF
+    if bits & SIGN:
+        return bits_float(bits ^ SIGN)
+    return bits_float(bits ^ ALL32)
+
+
+@part
+def insert(pool, count, capacity, key):
+    """Put a key into a sorted pool, dropping the last if it is full: (count, position), position
+    `capacity` if the key was not taken. From the far end: most keys land there."""
+    if count == capacity:
+        if key >= pool[count - 1]:
+            return count, capacity
+        count -= 1
+    at = count
+    while at > 0 and pool[at - 1] > key:
+        pool[at] = pool[at - 1]
+        at -= 1
+    pool[at] = key
+    return count + 1, at
+
+
+@part
+def code_bytes(how):
+    """Bytes of a code, padded."""
+    return (how.dim + BLOCK_BYTES - 1) // BLOCK_BYTES * BLOCK_BYTES
+
+
+@part
+def code_of(value, mean, inverse):
+    """The code of one element, 0..255: round half to even, cut at the ends."""
+    steps = (value - mean) * inverse
+    return int32(np.rint(min(max(steps, float32(-128)), float32(127)))) + int32(CODE_MIDDLE)
+
+
+@part
+def aim(graph, how, scratch, values):
+    """The target of a vector (dim,). With codes, its coded form is written to `scratch.code`:
+    for Manhattan a code like any row's; else whole numbers within -QUERY_MAX..QUERY_MAX, scaled to
+    use that range, so that code * query sums stay exact (`code_kernels`)."""
+    factor, unit = int64(0), float64(1)
+    if how.coded:
+        dim, code = how.dim, scratch.code
+        step, inverse = float64(graph.quantiser[dim]), graph.quantiser[dim + 1]
+        for at in range(dim, code_bytes(how)):
+            code[at] = np.uint8(0)
+        if how.kind == ABSOLUTE:
+            for at in range(dim):
+                code[at] = np.uint8(code_of(values[at], graph.quantiser[at], inverse))
+            unit = step
+        else:
+            centred = how.kind == SQUARED
+            largest = float32(0)
+            for at in range(dim):
+                value = values[at]
+                if centred:
+                    value = (value - graph.quantiser[at]) * inverse
+                largest = max(largest, min(abs(value), float32(LARGE)))
+            scale = float32(QUERY_MAX) / largest if largest > float32(0) else float32(0)
+            if centred:
+                scale = min(
+                    scale, float32(4)
+                )  # no finer than a quarter of a step: factor stays small
+                factor = int64(np.rint(scale * float32(1 << (BIAS_BITS - 1))))
+                unit = 2 * step * step
+            else:
+                unit = step
+            unit = unit / float64(scale) if scale > float32(0) else float64(0)
+            for at in range(dim):
+                value = values[at]
+                if centred:
+                    value = (value - graph.quantiser[at]) * inverse
+                value = min(max(value, float32(-LARGE)), float32(LARGE)) * scale
+                code[at] = np.uint8(int32(np.rint(value)) & int32(255))
+    return Target(address_of(values), address_of(scratch.code), factor, unit)
+
+
+@part
+def fetch(base, row, row_bytes):
+    """Prefetch the first lines of a row."""
+    address = base + uint64(row) * row_bytes
+    lines = min(int64(row_bytes + uint64(63)) >> 6, PREFETCH_LINES)
+    for line in range(lines):
+        prefetch(address + uint64(line * 64))
+
+
+@part
+def exact_rows(vectors, how, target, rows_address, count, to):
+    """`exact_bits` by addresses: a call that passes few words, for it is made for every list."""
+    row_bytes = uint64(how.dim * 4)
+    rows, out = uint32_at(rows_address, count), uint32_at(to, count)
+    for at in range(min(count, AHEAD)):
+        fetch(vectors, rows[at], row_bytes)
+    for at in range(count):
+        if at + AHEAD < count:
+            fetch(vectors, rows[at + AHEAD], row_bytes)
+        address = vectors + uint64(rows[at]) * row_bytes
+        out[at] = uint32(ordered_bits(measure(how, target.vector, address)))
+
+
+@part
+def product_rows(codes, how, query, rows_address, count, to):
+    """Sums of code * query of `count` rows, int32, to an address."""
+    width = code_bytes(how)
+    row_bytes, blocks = uint64(width), int64(width // BLOCK_BYTES)
+    rows = uint32_at(rows_address, count + 3)
+    for at in range(0, count, 4):
+        first = codes + uint64(rows[at]) * row_bytes
+        second = codes + uint64(rows[at + 1]) * row_bytes
+        third = codes + uint64(rows[at + 2]) * row_bytes
+        fourth = codes + uint64(rows[at + 3]) * row_bytes
+        product4(query, first, second, third, fourth, blocks, to + uint64(4 * at))
+
+
+@part
+def gap_rows(codes, how, query, rows_address, count, to):
+    """Sums of absolute differences, as `product_rows`."""
+    width = code_bytes(how)
+    row_bytes, blocks = uint64(width), int64(width // BLOCK_BYTES)
+    rows = uint32_at(rows_address, count + 3)
+    for at in range(0, count, 4):
+        first = codes + uint64(rows[at]) * row_bytes
+        second = codes + uint64(rows[at + 1]) * row_bytes
+        third = codes + uint64(rows[at + 2]) * row_bytes
+        fourth = codes + uint64(rows[at + 3]) * row_bytes
+        gap4(query, first, second, third, fourth, blocks, to + uint64(4 * at))
+
+
+@part
+def coded_rows(codes, bias_address, how, target, rows_address, count, to):
+    """Ordered bits of the coded distances, by addresses. `rows` must have three spare places behind
+    `count`, for rows are computed four at a time, `out` too."""
+    rows, out = uint32_at(rows_address, count + 3), uint32_at(to, count)
+    row_bytes = uint64(code_bytes(how))
+    for at in range(count):
+        fetch(codes, rows[at], row_bytes)
+    for at in range(count, count + 3):
+        rows[at] = rows[count - 1]
+    if how.kind == ABSOLUTE:
+        gap_rows(codes, how, target.code, rows_address, count, to)
+        return
+    product_rows(codes, how, target.code, rows_address, count, to)
+    if how.kind == PRODUCT:
+        for at in range(count):
+            out[at] = uint32(0x80000000) - out[at]
+    else:
+        bias = int32_at(bias_address, MAX_INT32)
+        for at in range(count):
+            weighted = (int64(bias[rows[at]]) * target.factor) >> int64(BIAS_BITS)
+            distance = weighted - int64(int32(out[at]))
+            out[at] = uint32(min(max(distance, -MAX_INT32), MAX_INT32) + int64(0x80000000))
+
+
+@part
+def exact_bits(graph, how, target, rows, count, out):
+    """Ordered bits of the exact distances of `rows[:count]` into `out`."""
+    if count:
+        vectors = address_of(graph.vectors)
+        exact_rows(vectors, how, target, address_of(rows), count, address_of(out))
+
+
+@part
+def distance_bits(graph, how, target, rows, count, out):
+    """Ordered bits of the distances of `rows[:count]`, coded or exact, into `out` (spare places as
+    in `coded_rows`)."""
+    if count == 0:
+        return
+    if how.coded:
+        codes, bias = address_of(graph.codes), address_of(graph.bias)
+        coded_rows(codes, bias, how, target, address_of(rows), count, address_of(out))
+    else:
+        vectors = address_of(graph.vectors)
+        exact_rows(vectors, how, target, address_of(rows), count, address_of(out))
+
+
+@part
+def list_key(bits, row):
+    """The key of a row with given ordered bits, not expanded."""
+    return (uint64(bits) << HALF) | (uint64(row) << ONE)

@@ -1,0 +1,340 @@
+# pyright: basic
+"""Searching: scans, exact re-scoring, and the choice of the cheapest way that answers a query."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import float64, int64, uint32, uint64
+
+from balsadb.index.distance_kernels import (
+    ALL32,
+    DISTANCES,
+    aim,
+    distance_bits,
+    exact_bits,
+    insert,
+    key_distance,
+    key_row,
+    key_units,
+    list_key,
+)
+from balsadb.index.intrinsics import address_of, load_word
+from balsadb.index.kernel_cache import kernel, part
+from balsadb.index.layout import (
+    ENTRY,
+    LINKED,
+    LINKED_COUNT,
+    LINKED_DEAD_COUNT,
+    SCAN_FACTOR,
+    TAIL,
+    TOP_LAYER,
+)
+from balsadb.index.options import EF_MAX
+from balsadb.index.walk_kernels import (
+    descend,
+    matches,
+    start_at,
+    survivors,
+    walk,
+    walk_matching,
+)
+
+EXACT_ROWS_MIN = 512
+"""A filter that leaves no more rows than this is scanned."""
+PART = 64
+"""Rows whose distances are computed at once in a scan."""
+MORE = 16
+"""Rows that are scored exactly at once beyond those that are in any case."""
+SIGMAS = 3.0
+"""Standard errors of the codes within which a row counts as open."""
+WORD_BYTES = 8
+DEAD_SHARE = 8
+"""Up to one dead row in so many, a walk ignores deadness and drops dead rows at its end."""
+
+
+class Request(NamedTuple):
+    """What a search asks: results, width of the beam, candidates of it that are scored exactly,
+    rows to consider (`n`), length of the tail list, whether `slots` is a mask, whether to scan
+    everything exactly."""
+
+    k: int
+    ef: int
+    scored: int
+    n: int
+    tail: int
+    masked: int
+    exact: int
+
+
+@part
+def scan(graph, scratch, how, target, number, into, count, capacity):
+    """Offer the rows `scratch.matches[:number]`, by exact distance, to the sorted keys `into`;
+    returns their new count."""
+    fresh, bits = scratch.fresh, scratch.bits
+    for first in range(0, number, PART):
+        size = min(PART, number - first)
+        for at in range(size):
+            fresh[at] = scratch.matches[first + at]
+        exact_bits(graph, how, target, fresh, size, bits)
+        for at in range(size):
+            key = list_key(bits[at], fresh[at])
+            if count < capacity or key < into[count - 1]:
+                count, _ = insert(into, count, capacity, key)
+    scratch.counters[DISTANCES] += number
+    return count
+
+
+@part
+def scan_coded(graph, scratch, how, target, number, into, capacity):
+    """The best `capacity` of `scratch.matches[:number]` by codes, as sorted keys in `into`; all
+    coded distances in `scratch.measured`. Returns the number of keys."""
+    fresh, bits = scratch.fresh, scratch.bits
+    count = 0
+    for first in range(0, number, PART):
+        size = min(PART, number - first)
+        for at in range(size):
+            fresh[at] = scratch.matches[first + at]
+        distance_bits(graph, how, target, fresh, size, bits)
+        bound = into[count - 1] if count == capacity else ~uint64(0)
+        for at in range(size):
+            scratch.measured[first + at] = bits[at]
+        for at in range(survivors(scratch, size, bound)):
+            count, _ = insert(into, count, capacity, scratch.survivors[at])
+    scratch.counters[DISTANCES] += number
+    return count
+
+
+@part
+def open_bound(target, worst, count, base, total, squares):
+    """The largest coded distance of a row that may be nearer than `worst`, by SIGMAS of the error
+    of the codes: of `count` rows, `base` plus the sum `total` is how far the exact distance was
+    from the coded one."""
+    if target.unit <= 0:
+        return int64(ALL32)
+    mean = total / count
+    spread = np.sqrt(max(squares / count - mean * mean, 0.0))
+    units = (worst - base - mean + SIGMAS * spread) / target.unit
+    return int64(min(max(units, -2e9), 4e9))
+
+
+@part
+def rescore(graph, scratch, how, target, keys, count, wanted, k):
+    """Replace sorted keys by the exact ones of live rows, sorted; returns how many.
+
+    The first `wanted` live rows are scored in any case. What their exact distances miss the coded
+    ones by gives the error of the codes around this target; on it goes as long as a row may still
+    be among the best `k` (`open_bound`). Sorting is by insertion: little moves.
+    """
+    fresh, bits = scratch.fresh, scratch.bits
+    live, at, bound = 0, 0, int64(ALL32)
+    base, total, squares = float64(0), float64(0), float64(0)
+    while at < count:
+        if live >= wanted:
+            if how.coded == 0 or key_units(keys[at]) > bound:
+                break
+        size = 0
+        while at < count and size < (min(PART, wanted - live) if live < wanted else MORE):
+            row = key_row(keys[at])
+            fresh[size] = uint32(row)
+            scratch.survivors[size] = keys[at]
+            size += graph.state[row] == LINKED or graph.state[row] == TAIL
+            at += 1
+        exact_bits(graph, how, target, fresh, size, bits)
+        for one in range(size):
+            key = list_key(bits[one], fresh[one])
+            miss = float64(key_distance(key)) - target.unit * key_units(scratch.survivors[one])
+            if live == 0:
+                base = miss
+            total += miss - base
+            squares += (miss - base) * (miss - base)
+            place = live
+            while place > 0 and keys[place - 1] > key:
+                keys[place] = keys[place - 1]
+                place -= 1
+            keys[place] = key
+            live += 1
+        if how.coded and live >= wanted:
+            worst = float64(key_distance(keys[min(k, live) - 1]))
+            bound = open_bound(target, worst, live, base, total, squares)
+    scratch.counters[DISTANCES] += live
+    return live
+
+
+@part
+def count_set(slots):
+    """How many slots a mask sets."""
+    total, base = uint64(0), address_of(slots)
+    words = slots.shape[0] // WORD_BYTES
+    at = 0
+    while at < words:
+        stop = min(words, at + 255)
+        folded = uint64(0)  # eight counts of a byte each
+        for word in range(at, stop):
+            folded += load_word(base + uint64(WORD_BYTES * word))
+        low = folded & uint64(0x00FF00FF00FF00FF)
+        high = (folded >> uint64(8)) & uint64(0x00FF00FF00FF00FF)
+        total += ((low + high) * uint64(0x0001000100010001)) >> uint64(48)
+        at = stop
+    for slot in range(words * WORD_BYTES, slots.shape[0]):
+        total += uint64(slots[slot])
+    return int64(total)
+
+
+@part
+def list_slot(graph, scratch, slot, n, count):
+    """Append the live row of a slot, if it has one, to `scratch.matches`; returns the new count."""
+    row = int64(graph.slot_row[slot]) - 1
+    if 0 <= row < n and (graph.state[row] == LINKED or graph.state[row] == TAIL):
+        scratch.matches[count] = uint32(row)
+        count += 1
+    return count
+
+
+@part
+def gather(graph, scratch, slots, request):
+    """List the live rows that pass the mask in `scratch.matches`; returns how many."""
+    count = 0
+    if request.masked == 0:
+        for row in range(request.n):
+            scratch.matches[count] = uint32(row)
+            count += graph.state[row] == LINKED or graph.state[row] == TAIL
+        return count
+    base = address_of(slots)
+    words = slots.shape[0] // WORD_BYTES
+    for word in range(words):
+        if load_word(base + uint64(WORD_BYTES * word)):
+            for slot in range(word * WORD_BYTES, word * WORD_BYTES + WORD_BYTES):
+                if slots[slot]:
+                    count = list_slot(graph, scratch, slot, request.n, count)
+    for slot in range(words * WORD_BYTES, slots.shape[0]):
+        if slots[slot]:
+            count = list_slot(graph, scratch, slot, request.n, count)
+    return count
+
+
+@part
+def gather_tail(graph, scratch, slots, request, tail):
+    """The same for the rows of the tail, into the front of `scratch.matches`."""
+    count = 0
+    for at in range(request.tail):
+        row = int64(tail[at])
+        if row < request.n and matches(graph, slots, request.masked, row, TAIL):
+            scratch.matches[count] = uint32(row)
+            count += 1
+    return count
+
+
+@part
+def scan_listed(graph, scratch, how, target, request, listed):
+    """The nearest `k` of the rows listed: by exact distances, or, where there are many, by codes,
+    with an exact look at every row that may be among them. The error of the codes is taken from
+    rows spread over the list: the best ones by codes are those whose codes flatter them."""
+    results, capacity, k = scratch.results, 2 * request.scored, request.k
+    if request.exact or how.coded == 0 or listed <= 2 * capacity:
+        return scan(graph, scratch, how, target, listed, results, 0, k)
+    count = scan_coded(graph, scratch, how, target, listed, results, capacity)
+    last = results[count - 1]
+    fresh, bits, size = scratch.fresh, scratch.bits, 0
+    base, total, squares = float64(0), float64(0), float64(0)
+    for at in range(PART):
+        fresh[at] = scratch.matches[at * listed // PART]
+    exact_bits(graph, how, target, fresh, PART, bits)
+    for at in range(PART):
+        coded = key_units(list_key(scratch.measured[at * listed // PART], 0))
+        miss = float64(key_distance(list_key(bits[at], 0))) - target.unit * coded
+        base = miss if at == 0 else base
+        total += miss - base
+        squares += (miss - base) * (miss - base)
+    count = rescore(graph, scratch, how, target, results, count, count, k)
+    worst = float64(key_distance(results[k - 1]))
+    bound = open_bound(target, worst, PART, base, total, squares)
+    for at in range(listed):
+        key = list_key(scratch.measured[at], scratch.matches[at])
+        fresh[size] = scratch.matches[at]
+        size += key > last and key_units(key) <= bound
+        if size == PART or (at == listed - 1 and size):
+            exact_bits(graph, how, target, fresh, size, bits)
+            for one in range(size):
+                key = list_key(bits[one], fresh[one])
+                if key < results[count - 1]:
+                    count, _ = insert(results, count, count, key)
+            scratch.counters[DISTANCES] += size
+            size = 0
+    return count
+
+
+@part
+def search_one(graph, scratch, how, target, slots, request, selected):
+    """One query by the cheapest way that answers it: `selected` is the number of matching rows if
+    they are listed (scan), -1 if there is no filter (plain walk), else -2 - their number (walk that
+    collects). Returns the number of keys, exact and sorted, and which array has them (0: pool, 1:
+    results); (-1, 1) asks for the scan."""
+    if selected >= 0:
+        return scan_listed(graph, scratch, how, target, request, selected), 1
+    entry = int64(graph.meta[ENTRY]) - 1
+    if entry < 0:
+        return 0, 0
+    linked, dead = int64(graph.meta[LINKED_COUNT]), int64(graph.meta[LINKED_DEAD_COUNT])
+    start_at(graph, how, target, scratch, entry)
+    descend(graph, scratch, how, target, request.n, int64(graph.meta[TOP_LAYER]), 0)
+    if selected == -1:
+        ef = min(EF_MAX, request.ef + (2 * request.ef * dead + linked - 1) // linked)
+        count = walk(graph, scratch, how, target, 0, request.n, 1, ef)
+        if how.coded or dead:
+            count = rescore(
+                graph, scratch, how, target, scratch.pool, count, request.scored, request.k
+            )
+        short = count < request.k and count < linked - dead
+        return -1 if short else count, 0  # short: the walk met an island of the graph
+    matching = -2 - selected
+    capacity = min(EF_MAX, 2 * request.ef * linked // max(1, matching) + 16)
+    budget = max(matching, 64 * request.ef)
+    count = walk_matching(graph, scratch, how, target, slots, request, capacity, budget)
+    if count > 0 and how.coded:
+        count = rescore(
+            graph, scratch, how, target, scratch.results, count, request.scored, request.k
+        )
+    return count, 1
+
+
+@part
+def choose(graph, scratch, slots, request):
+    """How to search (`selected` of `search_one`), the same on every replica: from counts alone."""
+    if request.exact:
+        return gather(graph, scratch, slots, request)
+    linked, dead = int64(graph.meta[LINKED_COUNT]), int64(graph.meta[LINKED_DEAD_COUNT])
+    if request.masked == 0:
+        return -1 if dead * DEAD_SHARE <= linked else -2 - (linked - dead)
+    matching = count_set(slots)
+    factor = max(int64(1), int64(graph.meta[SCAN_FACTOR]))
+    few = matching <= EXACT_ROWS_MIN or matching <= request.k
+    if few or matching * matching <= factor * request.ef * linked:
+        return gather(graph, scratch, slots, request)
+    return -2 - matching
+
+
+@kernel
+def search_queries(graph, scratch, how, request, slots, tail, queries, rows, distances, counts):
+    """Algorithm 5 (K-NN-SEARCH) for each of `queries` (q, dim): rows and distances (q, k), best
+    first, and how many there are (q,). One dispatch for a batch; one filter for all of it."""
+    selected = choose(graph, scratch, slots, request)
+    waiting = 0
+    if selected < 0:
+        waiting = gather_tail(graph, scratch, slots, request, tail)
+    for number in range(queries.shape[0]):
+        target = aim(graph, how, scratch, queries[number])
+        count, where = search_one(graph, scratch, how, target, slots, request, selected)
+        if count < 0:
+            listed = gather(graph, scratch, slots, request)
+            count, where = search_one(graph, scratch, how, target, slots, request, listed)
+            waiting = gather_tail(graph, scratch, slots, request, tail)
+        elif selected < 0 and waiting:
+            kept = scratch.pool if where == 0 else scratch.results
+            room = max(request.scored, request.k)
+            count = min(count, room)
+            count = scan(graph, scratch, how, target, waiting, kept, count, room)
+        keys = scratch.pool if where == 0 else scratch.results
+        counts[number] = min(count, request.k)
+        for at in range(min(count, request.k)):
+            rows[number, at] = uint32(key_row(keys[at]))
+            distances[number, at] = key_distance(keys[at])

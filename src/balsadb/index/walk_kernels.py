@@ -1,0 +1,215 @@
+# pyright: basic
+"""Walking the graph: the descent, the beam, and the beam that collects matches.
+
+Nothing is allocated here. `Scratch` belongs to one search at a time.
+"""
+
+import numpy as np
+from numba import int64, uint32, uint64
+
+from balsadb.index.distance_kernels import (
+    DISTANCES,
+    EPOCH,
+    EPOCH_MAX,
+    EXPANDED,
+    distance_bits,
+    insert,
+    key_row,
+    list_key,
+)
+from balsadb.index.intrinsics import address_of, prefetch
+from balsadb.index.kernel_cache import part
+from balsadb.index.layout import LINKED
+
+LIST_LINES = 3
+"""Cache lines asked for of the list of a row that may be expanded soon."""
+
+
+@part
+def next_epoch(scratch):
+    """A number that no entry of `visited` holds. Cleared on the wrap, before it could repeat."""
+    epoch = scratch.counters[EPOCH] + 1
+    if epoch > EPOCH_MAX:
+        scratch.visited[:] = 0
+        epoch = 1
+    scratch.counters[EPOCH] = epoch
+    return np.uint8(epoch)
+
+
+@part
+def list_of(graph, layer, row):
+    """Where a row's list of a layer is: an index into links0 or upper_links; -1 if it has none."""
+    if layer == 0:
+        return row
+    offset = int64(graph.upper_offset[row])
+    return offset + layer - 2 if offset else -1
+
+
+@part
+def fresh_neighbours(links, place, n, scratch, epoch):
+    """The neighbours in a list that this walk has not seen, into `scratch.fresh`; marks them."""
+    visited, fresh = scratch.visited, scratch.fresh
+    count = 0
+    degree = min(int64(links[place, 0]), links.shape[1] - 1)
+    for at in range(1, degree + 1):
+        row = int64(links[place, at])
+        if row < n:
+            fresh[count] = uint32(row)
+            count += visited[row] != epoch  # no branch: which ones are new cannot be predicted
+            visited[row] = epoch
+    return count
+
+
+@part
+def start_at(graph, how, target, scratch, row):
+    """Make `row` the only key of the pool, not expanded."""
+    scratch.fresh[0] = uint32(row)
+    distance_bits(graph, how, target, scratch.fresh, 1, scratch.bits)
+    scratch.pool[0] = list_key(scratch.bits[0], row)
+    scratch.counters[DISTANCES] += 1
+
+
+@part
+def descend(graph, scratch, how, target, n, top, layer):
+    """Greedy steps from the entry, in `scratch.pool[0]`, down to the layer above `layer`
+    (Algorithm 2 with ef = 1 on each: lines 4-7 of Algorithm 5). The result takes its place."""
+    pool, fresh, bits = scratch.pool, scratch.fresh, scratch.bits
+    for level in range(top, layer, -1):
+        moved = True
+        while moved:
+            moved = False
+            place = list_of(graph, level, key_row(pool[0]))
+            if place < 0:
+                break
+            count = 0
+            degree = min(int64(graph.upper_links[place, 0]), graph.upper_links.shape[1] - 1)
+            for at in range(1, degree + 1):
+                row = graph.upper_links[place, at]
+                fresh[count] = row
+                count += int64(row) < n
+            distance_bits(graph, how, target, fresh, count, bits)
+            scratch.counters[DISTANCES] += count
+            for at in range(count):
+                key = list_key(bits[at], fresh[at])
+                if key < pool[0]:
+                    pool[0] = key
+                    moved = True
+
+
+@part
+def survivors(scratch, count, bound):
+    """Keys below `bound` of the first `count` rows in `scratch.fresh`, into `scratch.survivors`;
+    how many. No branch: most do not survive, but which ones cannot be predicted."""
+    kept = 0
+    for at in range(count):
+        key = list_key(scratch.bits[at], scratch.fresh[at])
+        scratch.survivors[kept] = key
+        kept += key < bound
+    return kept
+
+
+@part
+def fetch_list(lists, list_bytes, row):
+    """Prefetch the list of a row."""
+    address = lists + uint64(row) * list_bytes
+    for line in range(LIST_LINES):
+        prefetch(address + uint64(64 * line))
+
+
+@part
+def walk(graph, scratch, how, target, layer, n, count, ef):
+    """Algorithm 2 (SEARCH-LAYER): the beam on one layer.
+
+    `scratch.pool` holds `count` entry points, sorted; on return the `ef` nearest rows found, all
+    expanded, sorted. Returns their number.
+    """
+    pool, fresh, bits = scratch.pool, scratch.fresh, scratch.bits
+    links = graph.links0 if layer == 0 else graph.upper_links
+    lists, list_bytes = address_of(links), uint64(links.shape[1] * 4)
+    epoch = next_epoch(scratch)
+    for at in range(count):
+        pool[at] &= ~EXPANDED
+        scratch.visited[key_row(pool[at])] = epoch
+    position, computed = 0, 0
+    while position < count:
+        key = pool[position]
+        if key & EXPANDED:
+            position += 1
+            continue
+        pool[position] = key | EXPANDED
+        position += 1
+        place = list_of(graph, layer, key_row(key))
+        if place < 0:
+            continue
+        found = fresh_neighbours(links, place, n, scratch, epoch)
+        distance_bits(graph, how, target, fresh, found, bits)
+        computed += found
+        bound = pool[count - 1] if count == ef else ~uint64(0)
+        for at in range(survivors(scratch, found, bound)):
+            key = scratch.survivors[at]
+            count, taken_at = insert(pool, count, ef, key)
+            position = min(position, taken_at)
+            if layer == 0 and taken_at < ef:
+                fetch_list(lists, list_bytes, key_row(key))
+    scratch.counters[DISTANCES] += computed
+    return count
+
+
+@part
+def matches(graph, slots, masked, row, state):
+    """Whether a row is in `state` and its slot passes the mask."""
+    if graph.state[row] != state:
+        return False
+    if masked == 0:
+        return True
+    slot = int64(graph.row_slot[row])
+    return slot < slots.shape[0] and slots[slot]
+
+
+@part
+def walk_matching(graph, scratch, how, target, slots, request, capacity, budget):
+    """The beam on layer 0 that walks everything and keeps what matches.
+
+    `scratch.pool[0]` is the entry. Ends well when `ef` matches are known and no row left to expand
+    is nearer than the last of them: returns the number of results (`scratch.results`, sorted).
+    Returns -1 if the pool ran dry or the budget of distances was spent before that.
+    """
+    pool, results, fresh, bits = scratch.pool, scratch.results, scratch.fresh, scratch.bits
+    ef = request.ef
+    lists, list_bytes = address_of(graph.links0), uint64(graph.links0.shape[1] * 4)
+    epoch = next_epoch(scratch)
+    scratch.visited[key_row(pool[0])] = epoch
+    count, kept, position, computed = 1, 0, 0, 0
+    if matches(graph, slots, request.masked, key_row(pool[0]), LINKED):
+        results[0] = pool[0]
+        kept = 1
+    done = False
+    while position < count and computed < budget:
+        key = pool[position]
+        if key & EXPANDED:
+            position += 1
+            continue
+        if kept == ef and key > results[ef - 1]:
+            done = True
+            break
+        pool[position] = key | EXPANDED
+        position += 1
+        found = fresh_neighbours(graph.links0, key_row(key), request.n, scratch, epoch)
+        distance_bits(graph, how, target, fresh, found, bits)
+        computed += found
+        bound = pool[count - 1] if count == capacity else ~uint64(0)
+        if kept < ef or results[ef - 1] > bound:
+            bound = ~uint64(0)
+        for at in range(survivors(scratch, found, bound)):
+            key = scratch.survivors[at]
+            row = key_row(key)
+            if (kept < ef or key < results[kept - 1]) and matches(
+                graph, slots, request.masked, row, LINKED
+            ):
+                kept, _ = insert(results, kept, ef, key)
+            count, taken_at = insert(pool, count, capacity, key)
+            position = min(position, taken_at)
+            if taken_at < capacity:
+                fetch_list(lists, list_bytes, row)
+    scratch.counters[DISTANCES] += computed
+    return kept if done else -1
