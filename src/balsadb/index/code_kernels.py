@@ -1,12 +1,13 @@
 # pyright: basic
 """Integer distances of 8-bit codes, four rows at a time, by the best instructions there are.
 
-Two sums over codes of `blocks` * 64 bytes:
+Three sums over codes of `blocks` * 64 bytes:
 
 * `product4`: sum of code * query, codes unsigned 8-bit, the query signed and within -64..64. The
   bound is what makes every way of computing it exact: on AVX2 two neighbouring products are added
   in 16 bits (vpmaddubsw, which saturates beyond 32,767; 2 * 255 * 64 = 32,640).
 * `gap4`: sum of absolute differences of unsigned 8-bit codes.
+* `square4`: sum of squared differences of unsigned 8-bit codes.
 
 The way is chosen once a process from what the processor has (`WAY`): AVX-512 VNNI, AVX2, or plain
 LLVM vectors for everything else. All give the same integers: there is nothing to round, and no sum
@@ -83,6 +84,13 @@ def gap4(typingctx, query, first, second, third, fourth, blocks, out):
     return types.void(u, u, u, u, u, types.int64, u), _codegen(_GAPS[WAY])
 
 
+@intrinsic
+def square4(typingctx, query, first, second, third, fourth, blocks, out):
+    """Four sums of squared differences, as `product4`."""
+    u = types.uint64
+    return types.void(u, u, u, u, u, types.int64, u), _codegen(_SQUARES[WAY])
+
+
 def _codegen(step):
     """Code that runs `step` over the blocks for four rows and stores the four sums."""
     width, lanes, add = step
@@ -151,6 +159,19 @@ def _gap_plain(builder, total, codes, query):
     return builder.add(total, builder.select(negative, builder.neg(gap), gap))
 
 
+def _square_avx2(builder, total, codes, query):
+    wide = _vector(_I16, 16)
+    gap = builder.sub(builder.zext(codes, wide), builder.zext(query, wide))
+    pairs = _call(builder, "llvm.x86.avx2.pmadd.wd", _vector(_I32, 8), [gap, gap])
+    return builder.add(total, pairs)
+
+
+def _square_plain(builder, total, codes, query):
+    wide = total.type
+    gap = builder.sub(builder.zext(codes, wide), builder.zext(query, wide))
+    return builder.add(total, builder.mul(gap, gap))
+
+
 _PRODUCTS = {
     "vnni": (64, 16, _product_vnni),
     "avx2": (32, 8, _product_avx2),
@@ -160,6 +181,11 @@ _GAPS = {
     "vnni": (32, 8, _gap_avx2),
     "avx2": (32, 8, _gap_avx2),
     "plain": (16, 16, _gap_plain),
+}
+_SQUARES = {
+    "vnni": (16, 8, _square_avx2),
+    "avx2": (16, 8, _square_avx2),
+    "plain": (16, 16, _square_plain),
 }
 """For each way: bytes a step, 32-bit lanes of a sum, and the step."""
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import float32, float64, int32, int64, uint32, uint64
 
-from balsadb.index.code_kernels import BLOCK_BYTES, QUERY_MAX, gap4, product4
+from balsadb.index.code_kernels import BLOCK_BYTES, QUERY_MAX, gap4, product4, square4
 from balsadb.index.intrinsics import (
     absolute_sum,
     address_of,
@@ -93,12 +93,14 @@ class Scratch(NamedTuple):
 
 
 class Measure(NamedTuple):
-    """How far apart two vectors are: kind of distance (`balsadb.index.metrics`), dimension, and
-    whether walks go by codes."""
+    """How far apart two vectors are: kind of distance (`balsadb.index.metrics`), dimension, whether
+    walks go by codes, and whether links are chosen by them too: by the sum of squared (Manhattan:
+    absolute) differences of codes."""
 
     kind: int
     dim: int
     coded: int
+    coded_links: int
 
 
 class Target(NamedTuple):
@@ -328,6 +330,66 @@ def distance_bits(graph, how, target, rows, count, out):
     else:
         vectors = address_of(graph.vectors)
         exact_rows(vectors, how, target, address_of(rows), count, address_of(out))
+
+
+@part
+def code_rows_apart(codes, how, code, rows_address, count, to):
+    """How far the codes of `count` rows are from the code at an address: uint32, to an address.
+    `rows` and `out` have spare places as in `coded_rows`."""
+    row_bytes, blocks = uint64(code_bytes(how)), int64(code_bytes(how) // BLOCK_BYTES)
+    rows = uint32_at(rows_address, count + 3)
+    for at in range(count, count + 3):
+        rows[at] = rows[count - 1]
+    for at in range(0, count, 4):
+        first = codes + uint64(rows[at]) * row_bytes
+        second = codes + uint64(rows[at + 1]) * row_bytes
+        third = codes + uint64(rows[at + 2]) * row_bytes
+        fourth = codes + uint64(rows[at + 3]) * row_bytes
+        if how.kind == ABSOLUTE:
+            gap4(code, first, second, third, fourth, blocks, to + uint64(4 * at))
+        else:
+            square4(code, first, second, third, fourth, blocks, to + uint64(4 * at))
+
+
+@part
+def link_bits(graph, how, row, rows, count, out):
+    """Ordered bits of the distances of `rows[:count]` to `row` by which links are chosen."""
+    if count == 0:
+        return
+    if how.coded_links:
+        codes = address_of(graph.codes)
+        code = codes + uint64(row) * uint64(code_bytes(how))
+        for at in range(count):
+            fetch(codes, rows[at], uint64(code_bytes(how)))
+        code_rows_apart(codes, how, code, address_of(rows), count, address_of(out))
+    else:
+        vectors = address_of(graph.vectors)
+        vector = vectors + uint64(row) * uint64(how.dim * 4)
+        target = Target(vector, uint64(0), int64(0), float64(1))
+        exact_rows(vectors, how, target, address_of(rows), count, address_of(out))
+
+
+@part
+def any_nearer(graph, how, row, rows, count, bound, out):
+    """Whether one of `rows[:count]` is nearer to `row` than `bound` (ordered bits), looked at four
+    at a time; and how many distances that took."""
+    for first in range(0, count, 4):
+        size = min(4, count - first)
+        here, to = address_of(rows) + uint64(4 * first), address_of(out)
+        if how.coded_links:
+            codes = address_of(graph.codes)
+            code = codes + uint64(row) * uint64(code_bytes(how))
+            code_rows_apart(codes, how, code, here, size, to)
+        else:
+            vectors = address_of(graph.vectors)
+            target = Target(
+                vectors + uint64(row) * uint64(how.dim * 4), uint64(0), int64(0), float64(1)
+            )
+            exact_rows(vectors, how, target, here, size, to)
+        for at in range(size):
+            if uint64(out[at]) < bound:
+                return True, first + size
+    return False, count
 
 
 @part

@@ -15,16 +15,13 @@ from balsadb.index.distance_kernels import (
     EXPANDED,
     HALF,
     aim,
+    any_nearer,
     distance_bits,
-    exact_bits,
     insert,
     key_row,
+    link_bits,
     list_key,
-    make_key,
-    measure,
-    ordered_bits,
 )
-from balsadb.index.intrinsics import address_of
 from balsadb.index.kernel_cache import kernel, part
 from balsadb.index.options import DUPLICATES_KEPT_SHARE
 from balsadb.index.walk_kernels import descend, list_of, start_at, walk
@@ -35,12 +32,13 @@ PART = 64
 
 class Base(NamedTuple):
     """What a plan builds on, read once: row count, entry row (-1: no graph), its layer, beam width,
-    links chosen on layer 0 and above."""
+    how many of the beam are expanded, links chosen on layer 0 and above."""
 
     n: int
     entry: int
     top: int
     ef: int
+    reach: int
     links0: int
     links_upper: int
 
@@ -76,7 +74,7 @@ class Changes(NamedTuple):
 
 
 @part
-def select(graph, how, row, candidates, count, limit, chosen):
+def select(graph, how, scratch, row, candidates, count, limit, chosen):
     """Algorithm 4 (SELECT-NEIGHBORS-HEURISTIC): walk the candidates from near to far, keep one if
     it is nearer to `row` than to every one kept so far. A list less than half full is filled to
     half with the nearest of the rest (the paper's keepPrunedConnections, where it pays). Writes
@@ -85,29 +83,25 @@ def select(graph, how, row, candidates, count, limit, chosen):
     Exact duplicates of `row` would fill the list and cut it off from everything else: they get no
     more than a share of it.
     """
-    base, row_bytes = address_of(graph.vectors), uint64(how.dim * 4)
-    own = base + uint64(row) * row_bytes
-    twin_bits = ordered_bits(measure(how, own, own))
+    rows, bits = scratch.fresh, scratch.bits
+    rows[0] = uint32(row)
+    link_bits(graph, how, row, rows, 1, bits)
+    twin_bits = uint64(bits[0])
     kept, twins, computed = 0, 0, 1
     for at in range(count):
         key = candidates[at] & ~EXPANDED
-        bits = key >> HALF
-        if bits == twin_bits:
+        apart = key >> HALF
+        if apart == twin_bits:
             if twins * DUPLICATES_KEPT_SHARE >= limit:
                 candidates[at] = key | EXPANDED
                 continue
             twins += 1
-        candidate = base + uint64(key_row(key)) * row_bytes
-        diverse = True
-        for other in range(kept):
-            between = measure(how, candidate, base + uint64(key_row(chosen[other])) * row_bytes)
-            computed += 1
-            if ordered_bits(between) < bits:
-                diverse = False
-                break
-        if diverse:
+        nearer, looked = any_nearer(graph, how, key_row(key), rows, kept, apart, bits)
+        computed += looked
+        if not nearer:
             candidates[at] = key | EXPANDED
             chosen[kept] = key
+            rows[kept] = uint32(key_row(key))
             kept += 1
             if kept == limit:
                 break
@@ -150,14 +144,15 @@ def add_peers(graph, how, target, scratch, batch, number, layer, keys, count, ca
 
 
 @part
-def make_exact(graph, how, target, scratch, keys, count):
-    """Replace coded keys by exact ones and sort them again, by insertion: little moves."""
+def measure_links(graph, how, scratch, row, keys, count):
+    """Replace keys by those of the distances that links are chosen by, and sort them again, by
+    insertion: little moves."""
     fresh, bits = scratch.fresh, scratch.bits
     for first in range(0, count, PART):
         size = min(PART, count - first)
         for at in range(size):
             fresh[at] = uint32(key_row(keys[first + at]))
-        exact_bits(graph, how, target, fresh, size, bits)
+        link_bits(graph, how, row, fresh, size, bits)
         for at in range(size):
             key, place = list_key(bits[at], fresh[at]), first + at
             while place > 0 and keys[place - 1] > key:
@@ -185,7 +180,7 @@ def plan_links(graph, scratch, how, plan, batch, first, stop, chosen, counts):
         for layer in range(own_layer, -1, -1):
             total = 0
             if plan.entry >= 0 and layer <= plan.top:
-                count = walk(graph, scratch, how, target, layer, plan.n, count, plan.ef)
+                count = walk(graph, scratch, how, target, layer, plan.n, count, plan.ef, plan.reach)
                 total = count
                 for at in range(count):
                     merged[at] = pool[at] & ~EXPANDED
@@ -193,10 +188,10 @@ def plan_links(graph, scratch, how, plan, batch, first, stop, chosen, counts):
                 graph, how, target, scratch, batch, number, layer, merged, total, plan.ef
             )
             if how.coded:
-                make_exact(graph, how, target, scratch, merged, total)
+                measure_links(graph, how, scratch, row, merged, total)
             limit = plan.links0 if layer == 0 else plan.links_upper
             place = int64(batch.lists[number]) + layer
-            kept, tested = select(graph, how, row, merged, total, limit, chosen[place])
+            kept, tested = select(graph, how, scratch, row, merged, total, limit, chosen[place])
             counts[place] = kept
             computed += tested
     scratch.counters[DISTANCES] += computed
@@ -212,7 +207,7 @@ def contains(keys, count, row):
 
 
 @part
-def old_links(graph, how, groups, group, chosen, counts, pool, ranked):
+def old_links(graph, how, scratch, groups, group, chosen, counts, pool, ranked):
     """The links a group's list has before the change, as keys in list order in `pool`: of the batch
     (just chosen) or of the graph. Distances only if `ranked`. Returns their number."""
     own = int64(groups.own[group])
@@ -224,14 +219,13 @@ def old_links(graph, how, groups, group, chosen, counts, pool, ranked):
     place = list_of(graph, layer, row)
     links = graph.links0 if layer == 0 else graph.upper_links
     degree = min(int64(links[place, 0]), links.shape[1] - 1)
-    base, row_bytes = address_of(graph.vectors), uint64(how.dim * 4)
+    fresh, bits = scratch.fresh, scratch.bits
     for at in range(degree):
-        other = int64(links[place, at + 1])
-        if ranked:
-            near = measure(how, base + uint64(row) * row_bytes, base + uint64(other) * row_bytes)
-            pool[at] = make_key(near, other)
-        else:
-            pool[at] = uint64(other) << uint64(1)
+        fresh[at] = links[place, at + 1]
+    if ranked:
+        link_bits(graph, how, row, fresh, degree, bits)
+    for at in range(degree):
+        pool[at] = list_key(bits[at] if ranked else uint32(0), fresh[at])
     return degree
 
 
@@ -248,7 +242,7 @@ def plan_changes(graph, scratch, how, plan, groups, first, stop, chosen, counts,
         room = (graph.links0 if layer == 0 else graph.upper_links).shape[1] - 1
         start, end = int64(groups.first[group]), int64(groups.first[group + 1])
         end = min(end, start + 2 * room)  # sorted by distance: the rest could not stay anyway
-        old = old_links(graph, how, groups, group, chosen, counts, pool, False)
+        old = old_links(graph, how, scratch, groups, group, chosen, counts, pool, False)
         fresh = 0
         for at in range(start, end):
             fresh += not contains(pool, old, key_row(groups.sources[at]))
@@ -264,7 +258,7 @@ def plan_changes(graph, scratch, how, plan, groups, first, stop, chosen, counts,
                     out += 1
             changes.count[group] = out
             continue
-        old_links(graph, how, groups, group, chosen, counts, pool, True)
+        old_links(graph, how, scratch, groups, group, chosen, counts, pool, True)
         computed += old
         for at in range(old):
             total, _ = insert(merged, total, merged.shape[0], pool[at])
@@ -272,7 +266,7 @@ def plan_changes(graph, scratch, how, plan, groups, first, stop, chosen, counts,
             if not contains(pool, old, key_row(groups.sources[at])):
                 total, _ = insert(merged, total, merged.shape[0], groups.sources[at])
         limit = plan.links0 if layer == 0 else plan.links_upper
-        kept, tested = select(graph, how, row, merged, total, limit, kept_keys)
+        kept, tested = select(graph, how, scratch, row, merged, total, limit, kept_keys)
         computed += tested
         if own < 0:
             changes.masked[group] = 1

@@ -34,7 +34,7 @@ from balsadb.index.layout import (
     Columns,
     draw_layers,
 )
-from balsadb.index.metrics import KERNEL_CODES
+from balsadb.index.metrics import KERNEL_CODES, Metric
 from balsadb.index.options import IndexOptions
 from balsadb.index.plan_kernels import Base, Batch, Changes, Groups, plan_changes, plan_links
 from balsadb.index.quantiser import ERROR_GROWTH, GROWTH, error, sample_rows, train
@@ -50,6 +50,11 @@ DEAD_ROWS_MIN: Final = 256
 CODE_ELEMENTS: Final = 1 << 22
 """Elements of the rows that one edit codes: a few milliseconds."""
 
+
+REACH: Final = 2
+"""Only the nearest one in so many of a plan's beam is expanded: the rest are candidates all the
+same, and looking around them too costs a third more for a little recall (docs/index.md)."""
+
 Run = Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]
 """Runs a function on each slice, like `map`; on threads if the caller has some."""
 
@@ -57,7 +62,8 @@ Run = Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]
 def measure_of(held: Columns, options: IndexOptions) -> Measure:
     """How walks measure: by codes once every row has one."""
     coded = held.quantiser.rows > 0 and int(held.meta.data[CODED_ROWS]) == held.codes.rows
-    return Measure(KERNEL_CODES[options.metric], options.dim, int(coded))
+    links = coded and options.metric is not Metric.DOT  # codes know nothing of norms
+    return Measure(KERNEL_CODES[options.metric], options.dim, int(coded), int(links))
 
 
 class Planner:
@@ -132,7 +138,8 @@ class Planner:
         np.cumsum(layers.astype(np.int64) + 1, out=lists[1:])
         batch = Batch(rows, layers, lists[:-1].copy())
         entry, top = int(meta[ENTRY]), int(meta[TOP_LAYER])
-        base = Base(count, entry - 1, top, options.ef_construct, options.links0, options.m)
+        ef = options.ef_construct
+        base = Base(count, entry - 1, top, ef, -(-ef // REACH), options.links0, options.m)
         measure = measure_of(self._columns, options)
         chosen = np.zeros((int(lists[-1]), options.links0), np.uint64)
         counts = np.zeros(int(lists[-1]), np.int64)

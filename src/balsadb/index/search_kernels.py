@@ -279,7 +279,7 @@ def search_one(graph, scratch, how, target, slots, request, selected):
     descend(graph, scratch, how, target, request.n, int64(graph.meta[TOP_LAYER]), 0)
     if selected == -1:
         ef = min(EF_MAX, request.ef + (2 * request.ef * dead + linked - 1) // linked)
-        count = walk(graph, scratch, how, target, 0, request.n, 1, ef)
+        count = walk(graph, scratch, how, target, 0, request.n, 1, ef, ef)
         if how.coded or dead:
             count = rescore(
                 graph, scratch, how, target, scratch.pool, count, request.scored, request.k

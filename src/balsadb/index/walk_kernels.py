@@ -117,11 +117,11 @@ def fetch_list(lists, list_bytes, row):
 
 
 @part
-def walk(graph, scratch, how, target, layer, n, count, ef):
+def walk(graph, scratch, how, target, layer, n, count, ef, reach):
     """Algorithm 2 (SEARCH-LAYER): the beam on one layer.
 
-    `scratch.pool` holds `count` entry points, sorted; on return the `ef` nearest rows found, all
-    expanded, sorted. Returns their number.
+    `scratch.pool` holds `count` entry points, sorted; on return the `ef` nearest rows found,
+    sorted, the first `reach` of them expanded. Returns their number.
     """
     pool, fresh, bits = scratch.pool, scratch.fresh, scratch.bits
     links = graph.links0 if layer == 0 else graph.upper_links
@@ -131,7 +131,7 @@ def walk(graph, scratch, how, target, layer, n, count, ef):
         pool[at] &= ~EXPANDED
         scratch.visited[key_row(pool[at])] = epoch
     position, computed = 0, 0
-    while position < count:
+    while position < min(count, reach):
         key = pool[position]
         if key & EXPANDED:
             position += 1
