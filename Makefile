@@ -4,6 +4,7 @@
 #   make test    the test suite            make sim    the simulator over many more seeds
 #   make lint    format, lint, types       make chaos  real processes under kill -9
 #   make bench   figures                   make setup / make clean
+#   make bench-peers    installs the engines that bench/ann.py compares with
 
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -15,7 +16,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test lint format sim chaos bench clean
+.PHONY: setup demo test lint format sim chaos bench bench-peers clean
 
 setup: $(STAMP)
 
@@ -52,6 +53,9 @@ chaos: $(STAMP)
 bench: $(STAMP)
 	@status=0; for file in bench/*.py; do \
 		echo "== $$file"; $(BIN)/python $$file || status=1; done; exit $$status
+
+bench-peers: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r bench/peers.txt
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .import_linter_cache dist
