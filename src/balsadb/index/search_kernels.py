@@ -10,8 +10,10 @@ from balsadb.index.distance_kernels import (
     ALL32,
     DISTANCES,
     aim,
+    code_bytes,
     distance_bits,
     exact_bits,
+    fetch,
     insert,
     key_distance,
     key_row,
@@ -37,10 +39,15 @@ from balsadb.index.walk_kernels import (
     survivors,
     walk,
     walk_matching,
+    walk_two_hop,
 )
 
 EXACT_ROWS_MIN = 512
 """A filter that leaves no more rows than this is scanned."""
+SCAN_EFS = 300
+"""A filter that leaves more than so many rows for each place of the beam is not scanned at once."""
+TWO_HOP_SHARE = 3
+"""A walk steps over rows that do not match if at most one row in so many does."""
 PART = 64
 """Rows whose distances are computed at once in a scan."""
 MORE = 16
@@ -90,10 +97,13 @@ def scan_coded(graph, scratch, how, target, number, into, capacity):
     coded distances in `scratch.measured`. Returns the number of keys."""
     fresh, bits = scratch.fresh, scratch.bits
     count = 0
+    codes, row_bytes = address_of(graph.codes), uint64(code_bytes(how))
     for first in range(0, number, PART):
         size = min(PART, number - first)
         for at in range(size):
             fresh[at] = scratch.matches[first + at]
+        for at in range(first + PART, min(first + 2 * PART, number)):
+            fetch(codes, scratch.matches[at], row_bytes)
         distance_bits(graph, how, target, fresh, size, bits)
         bound = into[count - 1] if count == capacity else ~uint64(0)
         for at in range(size):
@@ -266,9 +276,9 @@ def scan_listed(graph, scratch, how, target, request, listed):
 @part
 def search_one(graph, scratch, how, target, slots, request, selected):
     """One query by the cheapest way that answers it: `selected` is the number of matching rows if
-    they are listed (scan), -1 if there is no filter (plain walk), else -2 - their number (walk that
-    collects). Returns the number of keys, exact and sorted, and which array has them (0: pool, 1:
-    results); (-1, 1) asks for the scan."""
+    they are listed (scan), -1 if there is no filter (plain walk), else -2 - their number (walk over
+    those that match, or walk that collects them). Returns the number of keys, exact and sorted, and
+    which array has them (0: pool, 1: results); (-1, 1) asks for the scan."""
     if selected >= 0:
         return scan_listed(graph, scratch, how, target, request, selected), 1
     entry = int64(graph.meta[ENTRY]) - 1
@@ -287,9 +297,11 @@ def search_one(graph, scratch, how, target, slots, request, selected):
         short = count < request.k and count < linked - dead
         return -1 if short else count, 0  # short: the walk met an island of the graph
     matching = -2 - selected
-    capacity = min(EF_MAX, 2 * request.ef * linked // max(1, matching) + 16)
-    budget = max(matching, 64 * request.ef)
-    count = walk_matching(graph, scratch, how, target, slots, request, capacity, budget)
+    if matching * TWO_HOP_SHARE <= linked:
+        count = walk_two_hop(graph, scratch, how, target, slots, request, matching)
+    else:
+        capacity = min(EF_MAX, 2 * request.ef * linked // max(1, matching) + 16)
+        count = walk_matching(graph, scratch, how, target, slots, request, capacity, matching // 2)
     if count > 0 and how.coded:
         count = rescore(
             graph, scratch, how, target, scratch.results, count, request.scored, request.k
@@ -308,7 +320,8 @@ def choose(graph, scratch, slots, request):
     matching = count_set(slots)
     factor = max(int64(1), int64(graph.meta[SCAN_FACTOR]))
     few = matching <= EXACT_ROWS_MIN or matching <= request.k
-    if few or matching * matching <= factor * request.ef * linked:
+    cheap = matching <= SCAN_EFS * request.ef
+    if few or (cheap and matching * matching <= factor * request.ef * linked):
         return gather(graph, scratch, slots, request)
     return -2 - matching
 

@@ -21,6 +21,11 @@ from balsadb.index.intrinsics import address_of, prefetch
 from balsadb.index.kernel_cache import part
 from balsadb.index.layout import LINKED
 
+ENOUGH = 40
+"""Matching rows that one expansion of a walk over matching rows looks for."""
+HITS = 64
+"""A walk over matching rows looks whether they are rarer around the target than elsewhere, once it
+has tested as many rows as should hold so many matches."""
 LIST_LINES = 3
 """Cache lines asked for of the list of a row that may be expanded soon."""
 
@@ -213,3 +218,96 @@ def walk_matching(graph, scratch, how, target, slots, request, capacity, budget)
                 fetch_list(lists, list_bytes, row)
     scratch.counters[DISTANCES] += computed
     return kept if done else -1
+
+
+@part
+def matching_neighbours(graph, scratch, slots, request, row, epoch):
+    """Rows that match among the neighbours of `row` and the neighbours of those of them that do
+    not, unseen so far, into `scratch.fresh`: (how many, lists read, rows tested). Marks what it
+    lists, and its own neighbours; reads no further list once there are ENOUGH."""
+    links, visited, fresh = graph.links0, scratch.visited, scratch.fresh
+    lists, list_bytes = address_of(links), uint64(links.shape[1] * 4)
+    n, width = request.n, links.shape[1] - 1
+    found, passed, tested = 0, 0, 0
+    degree = min(int64(links[row, 0]), width)
+    for at in range(1, degree + 1):
+        near = int64(links[row, at])
+        if near < n and visited[near] != epoch:
+            visited[near] = epoch
+            tested += 1
+            if matches(graph, slots, request.masked, near, LINKED):
+                fresh[found] = uint32(near)
+                found += 1
+            else:
+                scratch.bits[passed] = uint32(near)  # nothing else is in use there now
+                passed += 1
+                fetch_list(lists, list_bytes, near)
+    read = 0
+    while read < passed and found < ENOUGH:
+        place = int64(scratch.bits[read])
+        read += 1
+        degree = min(int64(links[place, 0]), width)
+        for at in range(1, degree + 1):
+            near = int64(links[place, at])
+            if near < n and visited[near] != epoch:
+                tested += 1
+                if matches(graph, slots, request.masked, near, LINKED):
+                    visited[near] = epoch
+                    fresh[found] = uint32(near)
+                    found += 1
+    return found, read, tested
+
+
+@part
+def rare(hits, tests, matching, n):
+    """Whether `hits` of `tests` rows are fewer than two thirds of the share `matching` of `n`."""
+    return 3 * hits * n < 2 * tests * matching
+
+
+@part
+def walk_two_hop(graph, scratch, how, target, slots, request, matching):
+    """The beam on layer 0 over rows that match only, stepping over those between them (ACORN-1,
+    arXiv 2403.04871): where a few in a hundred match, it reads lists instead of measuring rows that
+    cannot be returned.
+
+    `scratch.pool[0]` is the entry, which is expanded whether it matches or not. Returns the number
+    of results (`scratch.results`, sorted), or -1 if the scan should decide: it found fewer than
+    `ef`; or it did cost half of what `matching` distances do (a list counts as one); or matches are
+    so much rarer around the target than elsewhere that the beam need not be at the right place.
+    """
+    results, fresh, bits, ef = scratch.results, scratch.fresh, scratch.bits, request.ef
+    lists, list_bytes = address_of(graph.links0), uint64(graph.links0.shape[1] * 4)
+    epoch = next_epoch(scratch)
+    row = key_row(scratch.pool[0])
+    scratch.visited[row] = epoch
+    kept, position, cost, hits, tests = 0, 0, 0, 0, 0
+    if matches(graph, slots, request.masked, row, LINKED):
+        results[0] = scratch.pool[0] | EXPANDED
+        kept, position = 1, 1
+    while True:
+        found, read, tested = matching_neighbours(graph, scratch, slots, request, row, epoch)
+        if tests * matching < HITS * request.n:  # the first lists read are those around the target
+            hits, tests = hits + found, tests + tested
+            if tests * matching >= HITS * request.n and rare(hits, tests, matching, request.n):
+                return -1
+        distance_bits(graph, how, target, fresh, found, bits)
+        scratch.counters[DISTANCES] += found
+        cost += found + read
+        bound = results[kept - 1] if kept == ef else ~uint64(0)
+        for at in range(survivors(scratch, found, bound)):
+            key = scratch.survivors[at]
+            kept, taken_at = insert(results, kept, ef, key)
+            position = min(position, taken_at)
+            if taken_at < ef:
+                fetch_list(lists, list_bytes, key_row(key))
+        while position < kept and results[position] & EXPANDED:
+            position += 1
+        if position == kept or 2 * cost > matching:
+            break
+        results[position] |= EXPANDED
+        row = key_row(results[position])
+    if position < kept or kept < ef or rare(hits, tests, matching, request.n):
+        return -1
+    for at in range(kept):
+        results[at] &= ~EXPANDED
+    return kept
