@@ -24,6 +24,21 @@ distances of its unseen neighbours, offer them to the pool; stop when all of the
 link to itself only. Algorithm 4 walks the candidates from near to far and keeps one only if it is
 nearer to the new row than to every neighbour kept so far. What is left points in all directions.
 
+Why it is fast: codes (`quantiser`, `code_kernels`, `distance_kernels`)
+-----------------------------------------------------------------------
+A walk waits for memory more than it computes: some hundred vectors from all over, eight cache lines
+each for 128 dimensions. So each row also has a *code*, one byte for a number, in two lines. From some
+thousand rows on, walks measure by codes: the query becomes whole numbers within -64..64, and the sum
+of code * query is exact integer arithmetic, four rows at a time, the same on every processor. Codes
+only decide where to walk; the best candidates are then scored by the exact kernel, as many as the
+error of the codes leaves open. The leader trains the *quantiser* (mean and step) and the log carries
+it; making codes computes no distance, so every replica makes its own.
+
+Three more things count. Neighbours not seen yet are listed first, asked for, and only then measured,
+so that memory answers many requests at once. What cannot be predicted is computed without a branch:
+which neighbours are new, which distances are small enough. And nothing on the way allocates, counts
+references or passes arrays by value (`kernel_cache`).
+
 How it changes: plan, edit, apply (`planner`, `edit`, `applier`)
 -----------------------------------------------------------------
 Distances are expensive, memory writes are cheap, and replicas must be equal to the byte. So one
@@ -37,10 +52,12 @@ Deleting makes a *tombstone*: the row is walked through but not returned.
 
 Filters
 -------
-A filter is a mask over slots. Few matching rows: an exact scan of them. Many: a beam that walks
-through everything and collects matches, until enough are known and nothing nearer is left to
-expand; if its pool runs dry or it has cost as much as the scan would, the scan decides. The border
-is counted in distances, from replicated numbers only. Tombstones are handled as such a filter.
+A filter is a mask over slots. Few matching rows: a scan of them. Many (a third and more): a beam that
+walks through everything and collects matches, until enough are known and nothing nearer is left to
+expand. Between: a beam over matching rows only, which steps over the others by reading their lists
+(*two-hop*, ACORN-1). Both give up, and the scan decides, when they run dry, have cost half of what
+it would, or find matches much rarer around the query than elsewhere: then the answer lies where no
+walk towards the query leads. The borders are counted in distances, from replicated numbers only.
 
 Invariants (`check` verifies them)
 ----------------------------------
@@ -51,8 +68,11 @@ Invariants (`check` verifies them)
 3. A row is freed only by an edit, so no row is re-used under a plan.
 4. A list names rows of its layer or higher, none twice, never its owner; unused bytes are zero.
 5. The entry is a row of the top layer and was linked by an earlier, or the same, edit.
-6. Every distance, in walks, scans and scores, is the same sum in the same order (`intrinsics`): an
-   answer does not depend on the path that found it, nor on the processor. Ties break by row.
+6. Every exact distance, in walks, scans and scores, is the same sum in the same order
+   (`intrinsics`), every coded one a sum of integers: an answer does not depend on the path that
+   found it, nor on the processor. Ties break by row.
+7. Codes are those of the present quantiser for the first `CODED_ROWS` rows; walks use them when that
+   is all of them.
 
 Costs
 -----
