@@ -27,17 +27,17 @@ nearer to the new row than to every neighbour kept so far. What is left points i
 Why it is fast: codes (`quantiser`, `code_kernels`, `distance_kernels`)
 -----------------------------------------------------------------------
 A walk waits for memory more than it computes: some hundred vectors from all over, eight cache lines
-each for 128 dimensions. So each row also has a *code*, one byte for a number, in two lines. From some
-thousand rows on, walks measure by codes: the query becomes whole numbers within -64..64, and the sum
-of code * query is exact integer arithmetic, four rows at a time, the same on every processor. Codes
-only decide where to walk; the best candidates are then scored by the exact kernel, as many as the
-error of the codes leaves open. The leader trains the *quantiser* (mean and step) and the log carries
-it; making codes computes no distance, so every replica makes its own.
+each for 128 dimensions. So each row also has a *code*, one byte for a number, in two lines. From
+some thousand rows on, walks measure by codes: the query becomes whole numbers within -64..64, and
+the sum of code * query is exact integer arithmetic, four rows at a time, the same on every
+processor. Codes only decide where to walk; the best candidates are then scored by the exact kernel,
+as many as the error of the codes leaves open. The leader trains the *quantiser* (mean and step) and
+the log carries it; making codes computes no distance, so every replica makes its own.
 
-Three more things count. Neighbours not seen yet are listed first, asked for, and only then measured,
-so that memory answers many requests at once. What cannot be predicted is computed without a branch:
-which neighbours are new, which distances are small enough. And nothing on the way allocates, counts
-references or passes arrays by value (`kernel_cache`).
+Three more things count. Neighbours not seen yet are listed first, asked for, and only then
+measured, so that memory answers many requests at once. What cannot be predicted is computed without
+a branch: which neighbours are new, which distances are small enough. And nothing on the way
+allocates, counts references or passes arrays by value (`kernel_cache`).
 
 How it changes: plan, edit, apply (`planner`, `edit`, `applier`)
 -----------------------------------------------------------------
@@ -52,12 +52,13 @@ Deleting makes a *tombstone*: the row is walked through but not returned.
 
 Filters
 -------
-A filter is a mask over slots. Few matching rows: a scan of them. Many (a third and more): a beam that
-walks through everything and collects matches, until enough are known and nothing nearer is left to
-expand. Between: a beam over matching rows only, which steps over the others by reading their lists
-(*two-hop*, ACORN-1). Both give up, and the scan decides, when they run dry, have cost half of what
-it would, or find matches much rarer around the query than elsewhere: then the answer lies where no
-walk towards the query leads. The borders are counted in distances, from replicated numbers only.
+A filter is a mask over slots. Few matching rows: a scan of them. Many (a third and more): a beam
+that walks through everything and collects matches, until enough are known and nothing nearer is
+left to expand. Between: a beam over matching rows only, which steps over the others by reading
+their lists (*two-hop*, ACORN-1). Both give up, and the scan decides, when they run dry, have cost
+half of what it would, or find matches much rarer around the query than elsewhere: then the answer
+lies where no walk towards the query leads. The borders are counted in distances, from replicated
+numbers only.
 
 Invariants (`check` verifies them)
 ----------------------------------
@@ -71,8 +72,8 @@ Invariants (`check` verifies them)
 6. Every exact distance, in walks, scans and scores, is the same sum in the same order
    (`intrinsics`), every coded one a sum of integers: an answer does not depend on the path that
    found it, nor on the processor. Ties break by row.
-7. Codes are those of the present quantiser for the first `CODED_ROWS` rows; walks use them when that
-   is all of them.
+7. Codes are those of the present quantiser for the first `CODED_ROWS` rows; walks use them when
+   that is all of them.
 
 Costs
 -----
