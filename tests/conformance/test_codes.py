@@ -19,7 +19,7 @@ COUNT = 700
 def small(monkeypatch):
     """Codes for few rows, in many edits, and no graph: only the codes give the linker work."""
     monkeypatch.setattr(limits, "CODES_ROWS_MIN", 600)
-    monkeypatch.setattr(planner, "CODE_ELEMENTS", 100 * SIZE)
+    monkeypatch.setattr(planner, "CODE_ELEMENTS", 100 * 64)
 
 
 def figures(rest):

@@ -134,7 +134,7 @@ def test_replicas_of_the_database_are_the_same_to_the_byte(
     seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "CODES_ROWS_MIN", 500)
-    monkeypatch.setattr(planner, "CODE_ELEMENTS", 64 * DIM)
+    monkeypatch.setattr(planner, "CODE_ELEMENTS", 64 * 64)
     knobs = Knobs(
         clients=0,
         safety_us=6_000_000,

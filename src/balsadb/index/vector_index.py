@@ -11,7 +11,7 @@ from balsadb.columns.reserve import Reserve
 from balsadb.index.applier import apply_edit, write_codes
 from balsadb.index.check import violations
 from balsadb.index.distance_kernels import Graph, Measure
-from balsadb.index.edit import version_of
+from balsadb.index.edit import LINK, kind_of, version_of
 from balsadb.index.layout import (
     CODED_ROWS,
     GRAPH_VERSION,
@@ -152,7 +152,8 @@ class VectorIndex:
         if version_of(edit) != self.graph_version:
             return False
         apply_edit(self._columns, edit)
-        self._list_tail()
+        if kind_of(edit) == LINK:
+            self._list_tail()
         return True
 
     # ------------------------------------------------------------------ leader side

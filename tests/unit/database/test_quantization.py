@@ -116,7 +116,7 @@ def test_codes_are_made_though_no_tail_waits(bench: Any, monkeypatch: pytest.Mon
 
 
 def test_codes_and_long_tails_take_turns(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(planner, "CODE_ELEMENTS", 10 * DIM)
+    monkeypatch.setattr(planner, "CODE_ELEMENTS", 10 * 64)
     monkeypatch.setattr(limits, "LINK_BATCH", 300)
     bench.create(**{"": (DIM, "Cosine")})
     fill(bench, "films", 800)

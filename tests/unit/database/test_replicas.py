@@ -149,7 +149,7 @@ def test_replicas_are_equal_to_the_byte(
     monkeypatch.setattr(limits, "GRAPH_ROWS_MIN", 40)
     monkeypatch.setattr(limits, "CODES_ROWS_MIN", 60)
     monkeypatch.setattr(limits, "LINK_BATCH", 8)
-    monkeypatch.setattr(planner, "CODE_ELEMENTS", 120)
+    monkeypatch.setattr(planner, "CODE_ELEMENTS", 30 * 64)
     monkeypatch.setattr(limits, "SESSIONS_MAX", 2)
     traffic = Traffic(seed)
     steady, restarting = Database(), Database()
