@@ -31,6 +31,22 @@ def vectors(**params):
     return {"vectors": {"size": 4, "distance": "Dot"} | params}
 
 
+def codes(**params):
+    return {"query": GOOD, "params": {"quantization": params}}
+
+
+INT8 = {"scalar": {"type": "int8"}}
+QUANTISATIONS = [
+    ({"product": {"compression": "x16"}}, ".product", "not supported"),
+    ({"binary": {"always_ram": True}}, ".binary", "not supported"),
+    ({"turbo": {}}, ".turbo", "not supported"),
+    ({"scalar": {"type": "int4"}}, ".scalar.type", "int4"),
+    ({"scalar": {"type": "int8", "quantile": 0.1}}, ".scalar.quantile", "0.5"),
+    ({"scalar": {}}, ".scalar", "type"),
+    ({}, "", "Disabled"),
+    ("disabled", "", "Disabled"),
+    (True, "", "Disabled"),
+]
 NEW = "/collections/new"
 MANY = list(range(limits.BATCH_POINTS_MAX + 1))
 
@@ -77,6 +93,30 @@ CASES = [
     ("PUT", NEW, {"vectors": []}, "vectors", ""),
     ("PUT", NEW, {"vectors": {"a": {"size": 4}}}, "vectors.a", "distance"),
     ("PUT", NEW, vectors() | {"sparse_vectors": {"s": {}}}, "sparse_vectors", "not supported"),
+    *(
+        ("PUT", NEW, body, f"quantization_config{field}", rule)
+        for config, field, rule in QUANTISATIONS
+        for body in (
+            vectors() | {"quantization_config": config},
+            vectors(quantization_config=config),
+            {"vectors": {"a": vectors(quantization_config=config)["vectors"]}},
+        )
+    ),
+    ("PUT", NEW, vectors() | {"quantization": {"product": {}}}, "quantization.product", ""),
+    ("PATCH", C, {"quantization_config": {"binary": {}}}, "quantization_config.binary", ""),
+    ("PATCH", C, {"quantization_config": "Disabled"}, "quantization_config", "creation (it is"),
+    (
+        "PATCH",
+        C,
+        {"vectors": {"": {"quantization_config": "Disabled"}}},
+        "vectors..quantization_config",
+        "cannot be changed after creation (it is int8)",
+    ),
+    ("PATCH", C, {"vectors": {"a": {"quantization_config": INT8}}}, "vectors.a", "not a vector"),
+    ("POST", f"{P}/query", codes(oversampling=0.9), "params.quantization.oversampling", "1"),
+    ("POST", f"{P}/query", codes(oversampling="2"), "params.quantization.oversampling", "float"),
+    ("POST", f"{P}/query", codes(ignore=1), "params.quantization.ignore", "bool"),
+    ("POST", f"{P}/search", codes(rescore="no") | {"vector": GOOD}, "quantization.rescore", ""),
     ("PUT", NEW, vectors() | {"hnsw_config": {"m": -1}}, "hnsw_config.m", "4..64"),
     ("PUT", NEW, vectors() | {"hnsw_config": {"m": 5000}}, "hnsw_config.m", "4..64"),
     ("PUT", C, vectors(), "", "already exists"),

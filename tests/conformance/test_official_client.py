@@ -87,6 +87,58 @@ def test_collection_life(client):
     assert client.delete_collection("life")
 
 
+INT8 = models.ScalarQuantization(
+    scalar=models.ScalarQuantizationConfig(
+        type=models.ScalarType.INT8, quantile=0.99, always_ram=True
+    )
+)
+SHOWN = models.ScalarQuantization(
+    scalar=models.ScalarQuantizationConfig(type=models.ScalarType.INT8, always_ram=True)
+)
+
+
+def test_quantisation_is_said_and_shown(client):
+    text = models.VectorParams(size=4, distance=models.Distance.DOT)
+    image = models.VectorParams(size=2, distance=models.Distance.EUCLID, quantization_config=INT8)
+    client.delete_collection("codes")
+    assert client.create_collection(
+        "codes", {"text": text, "image": image}, quantization_config=INT8
+    )
+    config = client.get_collection("codes").config
+    assert config.quantization_config == SHOWN
+    assert config.params.vectors["text"] == text
+    assert config.params.vectors["image"].quantization_config == SHOWN
+    # What is so may be said again; what is not cannot be brought about.
+    assert client.update_collection("codes", quantization_config=INT8)
+    named = {"text": models.VectorParamsDiff(quantization_config=INT8)}
+    assert client.update_collection("codes", vectors_config=named)
+    with pytest.raises(UnexpectedResponse, match="cannot be changed after creation") as caught:
+        client.update_collection("codes", quantization_config=models.Disabled.DISABLED)
+    assert caught.value.status_code == 400
+    product = models.ProductQuantization(
+        product=models.ProductQuantizationConfig(compression=models.CompressionRatio.X16)
+    )
+    with pytest.raises(UnexpectedResponse, match="not supported") as caught:
+        client.create_collection("more", text, quantization_config=product)
+    assert caught.value.status_code == 400
+    assert client.delete_collection("codes")
+
+
+def test_searches_with_codes(client, films, vectors):
+    query = vectors[1] + 0.1
+    order, scores = cosine(vectors, query, range(COUNT))
+    for params in (
+        models.QuantizationSearchParams(ignore=True),
+        models.QuantizationSearchParams(rescore=False),
+        models.QuantizationSearchParams(rescore=True, oversampling=2.4),
+    ):
+        found = client.query_points(
+            films, query, limit=10, search_params=models.SearchParams(quantization=params)
+        ).points
+        assert [point.id for point in found] == order[:10]
+        assert np.allclose([point.score for point in found], scores[order[:10]], atol=1e-5)
+
+
 def test_named_vectors(client):
     client.delete_collection("named")
     client.create_collection(

@@ -123,6 +123,46 @@ def test_named_vectors_and_the_empty_name(rest):
     assert ids(rest.ok("POST", f"{path}/points/query", query)["points"]) == [1]
 
 
+def test_quantisation(rest):
+    path = "/collections/codes"
+    size = {"size": 4, "distance": "Cosine"}
+    own = {"quantization_config": {"scalar": {"type": "int8", "memory": "pinned"}}}
+    shown = {"scalar": {"type": "int8", "always_ram": True}}
+
+    def made(body):
+        rest.ok("DELETE", path)
+        rest.ok("PUT", path, body)
+        found = rest.ok("GET", path)
+        kinds = {name: v["quantization"] for name, v in found["balsadb"]["vectors"].items()}
+        config = found["config"]
+        return config["quantization_config"], config["params"]["vectors"], kinds
+
+    for usual in ({}, {"quantization_config": None}, {"quantization": own["quantization_config"]}):
+        assert made({"vectors": size} | usual) == (shown, size, {"": "int8"})
+    off = {"quantization_config": "Disabled"}
+    assert made({"vectors": size} | off) == (None, size, {"": "none"})
+    assert made({"vectors": size | off}) == (shown, size, {"": "none"})
+    found = made({"vectors": {"a": size | own, "b": size}} | off)
+    assert found == (
+        None,
+        {"a": size | {"quantization_config": shown}, "b": size},
+        {"a": "int8", "b": "none"},
+    )
+    rest.ok("PATCH", path, off | {"vectors": {"a": own, "b": off}})
+    rest.refused("PATCH", path, own)
+    state = rest.ok("GET", path)["balsadb"]["vectors"]["a"]
+    assert state == {
+        "quantization": "int8",
+        "quantisers": 0,
+        "code_rows": 0,
+        "coded_rows": 0,
+        "linked": 0,
+        "tail": 0,
+        "graph_version": 0,
+    }
+    rest.ok("DELETE", path)
+
+
 def test_wait_and_operation_ids(rest):
     path = rest.fresh()
     point = {"points": [{"id": 1, "vector": [1, 0, 0, 0]}]}

@@ -8,7 +8,7 @@ import pytest
 
 from balsadb.cluster.effects import Answer, Committed
 from balsadb.columns import ColumnSet
-from balsadb.database import Database, LinkWork
+from balsadb.database import Database, LinkWork, limits
 from balsadb.database.requests import (
     NO_SESSION,
     CreateCollection,
@@ -20,6 +20,7 @@ from balsadb.database.requests import (
     VectorBlock,
     VectorParams,
 )
+from balsadb.index import planner
 from balsadb.types import LogIndex
 from tests.simulation.nemesis import Nemesis
 from tests.simulation.node import SimNode
@@ -129,7 +130,11 @@ class Writer:
 
 @pytest.mark.sim
 @pytest.mark.parametrize("seed", range(4))
-def test_replicas_of_the_database_are_the_same_to_the_byte(seed: int) -> None:
+def test_replicas_of_the_database_are_the_same_to_the_byte(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "CODES_ROWS_MIN", 500)
+    monkeypatch.setattr(planner, "CODE_ELEMENTS", 64 * 64)
     knobs = Knobs(
         clients=0,
         safety_us=6_000_000,
@@ -164,4 +169,7 @@ def test_replicas_of_the_database_are_the_same_to_the_byte(seed: int) -> None:
         assert there == writer.present
     first: Database = world.nodes[1].boot.applier.machine.database
     assert first.linked_rows > 0
+    codes = first.codes
+    assert codes.epoch > 0
+    assert codes.coded == codes.rows > 0
     assert writer.outcomes["Committed"] > 30

@@ -2,7 +2,7 @@
 
 Hints about storage and optimisation that have no meaning here (`on_disk`, `optimizers_config`,
 `shard_number` ...) are accepted and have no effect; what would change answers and is not served
-(sparse and multi-vectors, quantisation, custom sharding) is refused.
+(sparse and multi-vectors, quantisation other than scalar, custom sharding) is refused.
 """
 
 from typing import Annotated, Any, Literal
@@ -11,6 +11,7 @@ import msgspec
 
 from balsadb.api import limits
 from balsadb.api.codec import as_object, convert
+from balsadb.api.quantization import Quantization, QuantizationConfig, quantization_of
 from balsadb.errors import InvalidInput
 
 Distance = Literal["Cosine", "Euclid", "Dot", "Manhattan"]
@@ -44,7 +45,7 @@ class VectorParams(msgspec.Struct):
     hnsw_config: HnswParams | None = None
     on_disk: bool | None = None
     datatype: str | None = None
-    quantization_config: Any = None
+    quantization_config: QuantizationConfig = None
     multivector_config: Any = None
 
 
@@ -77,8 +78,8 @@ class CreateCollection(msgspec.Struct):
     on_disk_payload: bool | None = None
     sharding_method: str | None = None
     sparse_vectors: dict[str, Any] | None = None
-    quantization_config: Any = None
-    quantization: Any = None
+    quantization_config: QuantizationConfig = None
+    quantization: QuantizationConfig = None
 
 
 class UpdateCollection(msgspec.Struct):
@@ -91,7 +92,7 @@ class UpdateCollection(msgspec.Struct):
     strict_mode_config: dict[str, Any] | None = None
     metadata: dict[str, Any] | None = None
     sparse_vectors: dict[str, Any] | None = None
-    quantization_config: Any = None
+    quantization_config: QuantizationConfig = None
 
 
 IndexKind = Literal["keyword", "integer", "float", "bool"]
@@ -125,9 +126,8 @@ def vectors_of(request: CreateCollection) -> dict[str, VectorParams]:
 
     Raises `InvalidInput` naming the key that breaks a rule.
     """
-    for name in ("sparse_vectors", "quantization_config", "quantization"):
-        if getattr(request, name):
-            raise InvalidInput(name, "is not supported")
+    if request.sparse_vectors:
+        raise InvalidInput("sparse_vectors", "is not supported")
     if request.sharding_method not in (None, "auto"):
         raise InvalidInput("sharding_method", "must be auto")
     vectors = as_object(request.vectors)
@@ -141,14 +141,31 @@ def vectors_of(request: CreateCollection) -> dict[str, VectorParams]:
     }
 
 
+def collection_quantization(request: CreateCollection) -> Quantization | None:
+    """The quantisation of a new collection, by either of its keys; None: as usual."""
+    chosen = quantization_of(request.quantization_config, "quantization_config")
+    return chosen or quantization_of(request.quantization, "quantization")
+
+
+def vector_quantizations(request: UpdateCollection) -> dict[str, Quantization]:
+    """What an update says of the quantisation of single vectors, by name."""
+    said: dict[str, Quantization] = {}
+    for name, value in (request.vectors or {}).items():
+        field = f"vectors.{name}"
+        params = as_object(value)
+        if params is None:
+            raise InvalidInput(field, "must be an object")
+        config = params.get("quantization_config")
+        chosen = quantization_of(config, f"{field}.quantization_config")
+        if chosen is not None:
+            said[name] = chosen
+    return said
+
+
 def check_update(request: UpdateCollection) -> None:
     """Refuse the parts of an update that would change answers and are not served."""
-    for name in ("sparse_vectors", "quantization_config"):
-        if getattr(request, name):
-            raise InvalidInput(name, "is not supported")
-    for name, params in (request.vectors or {}).items():
-        if as_object(params) is None:
-            raise InvalidInput(f"vectors.{name}", "must be an object")
+    if request.sparse_vectors:
+        raise InvalidInput("sparse_vectors", "is not supported")
 
 
 def index_kind(request: CreateFieldIndex) -> IndexKind:
@@ -170,8 +187,7 @@ def _vector_params(value: object, field: str) -> VectorParams:
             f"{field}.distance", f"must be one of {', '.join(DISTANCES)}, not {metric!r:.40}"
         )
     params = convert(value, VectorParams, field)
-    if params.quantization_config:
-        raise InvalidInput(f"{field}.quantization_config", "is not supported")
+    quantization_of(params.quantization_config, f"{field}.quantization_config")
     if params.multivector_config:
         raise InvalidInput(f"{field}.multivector_config", "is not supported")
     if params.datatype not in (None, "float32"):

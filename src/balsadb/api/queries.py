@@ -7,6 +7,7 @@ import msgspec
 from balsadb.api import limits
 from balsadb.api.codec import as_list, as_object
 from balsadb.api.points import FilterInput
+from balsadb.api.quantization import QuantizationParams
 from balsadb.errors import InvalidInput, LimitExceeded
 
 _QUERY = msgspec.Meta(
@@ -49,7 +50,7 @@ class SearchParams(msgspec.Struct):
     hnsw_ef: Count | None = None
     exact: bool | None = None
     indexed_only: bool | None = None
-    quantization: Any = None
+    quantization: QuantizationParams | None = None
     acorn: Any = None
 
 
@@ -139,6 +140,17 @@ def page_offset(offset: int | None, field: str = "offset") -> int:
     if offset > limits.OFFSET_MAX:
         raise LimitExceeded(field, f"must be at most {limits.OFFSET_MAX}, not {offset}")
     return offset
+
+
+def codes_ignored(params: SearchParams | None) -> bool:
+    """Whether the walk is to leave the codes aside."""
+    return bool(params and params.quantization and params.quantization.ignore)
+
+
+def search_oversampling(params: SearchParams | None) -> float:
+    """How many times `limit` candidates are scored exactly, at least."""
+    asked = params.quantization.oversampling if params and params.quantization else None
+    return 1.0 if asked is None else asked
 
 
 def search_ef(params: SearchParams | None, field: str = "params.hnsw_ef") -> int | None:

@@ -105,6 +105,7 @@ class VectorParamsInfo(msgspec.Struct, omit_defaults=True):
     distance: str
     hnsw_config: dict[str, Any] | None = None
     on_disk: bool | None = None
+    quantization_config: dict[str, Any] | None = None
 
 
 _VECTORS = msgspec.Meta(
@@ -156,10 +157,32 @@ class CollectionConfig(msgspec.Struct):
     optimizer_config: OptimizerInfo
     wal_config: dict[str, Any] | None = None
     metadata: dict[str, Any] | None = None
+    quantization_config: dict[str, Any] | None = None
+
+
+class VectorState(msgspec.Struct):
+    """One vector name, in figures of ours. `quantization`: int8 or none. Searches walk by codes if
+    there is a quantiser (`quantisers`, trained so far) and all `code_rows` are `coded_rows`; they
+    walk through `linked` rows and scan `tail`."""
+
+    quantization: str
+    quantisers: int
+    code_rows: int
+    coded_rows: int
+    linked: int
+    tail: int
+    graph_version: int
+
+
+class CollectionState(msgspec.Struct):
+    """What the dialect has no place for: the state of each vector by name."""
+
+    vectors: dict[str, VectorState]
 
 
 class CollectionInfo(msgspec.Struct):
-    """State and configuration of a collection. `yellow` means that vectors wait to be linked."""
+    """State and configuration of a collection. `yellow` means that vectors wait to be linked or
+    coded."""
 
     status: str
     optimizer_status: str
@@ -168,6 +191,7 @@ class CollectionInfo(msgspec.Struct):
     payload_schema: dict[str, PayloadIndexInfo]
     points_count: int = 0
     indexed_vectors_count: int = 0
+    balsadb: CollectionState | None = None
 
 
 class Aliases(msgspec.Struct):

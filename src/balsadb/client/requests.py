@@ -8,7 +8,7 @@ numbers or a one-dimensional buffer (a NumPy array); `filter` is a mapping with 
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypedDict, TypeVar, Unpack, cast
+from typing import Any, Generic, Literal, TypedDict, TypeVar, Unpack, cast
 from uuid import UUID
 
 from balsadb.api import results
@@ -46,7 +46,9 @@ class QueryOptions(TypedDict, total=False):
 
     `limit` (10) and `offset` (0) of the answer; `filter`; `using`, the vector's name;
     `score_threshold`, the worst score to show; `with_payload` (True) and `with_vector` (False):
-    a boolean or names; `ef`, candidates of the walk (more find more); `exact`, look at every point.
+    a boolean or names; `ef`, candidates of the walk (more find more); `exact`, look at every point;
+    `quantization`, a mapping that may hold `ignore` (True: walk in float32) and `oversampling` (at
+    least so many times `limit` candidates are scored exactly).
     """
 
     limit: int
@@ -58,6 +60,7 @@ class QueryOptions(TypedDict, total=False):
     with_vector: bool | Sequence[str]
     ef: int
     exact: bool
+    quantization: Mapping[str, Any]
 
 
 class ShownOptions(TypedDict, total=False):
@@ -110,17 +113,26 @@ def _selection(points: Sequence[PointId] | None, filter: Filter | None) -> Json:
 
 
 def create_collection(
-    name: str, vectors: Mapping[str, Any], *, hnsw_config: Mapping[str, int] | None = None
+    name: str,
+    vectors: Mapping[str, Any],
+    *,
+    hnsw_config: Mapping[str, int] | None = None,
+    quantization_config: Mapping[str, Any] | Literal["Disabled"] | None = None,
 ) -> Call[bool]:
     """Create a collection.
 
     `vectors` is `{"size": 128, "distance": "Cosine"}` (or Euclid, Dot, Manhattan) for one unnamed
-    vector, or a map from names to such. `hnsw_config` may hold `m` and `ef_construct`. Raises
+    vector, or a map from names to such. `hnsw_config` may hold `m` and `ef_construct`.
+    `quantization_config`, also of a single vector, is `{"scalar": {"type": "int8"}}` (so it is
+    anyway: walks go by 8-bit codes, scores are exact) or `"Disabled"`; it is for life. Raises
     `AlreadyExists`.
     """
     body: Json = {"vectors": dict(vectors)}
     if hnsw_config is not None:
         body["hnsw_config"] = dict(hnsw_config)
+    if quantization_config is not None:
+        off = isinstance(quantization_config, str)
+        body["quantization_config"] = quantization_config if off else dict(quantization_config)
     return _call("create_collection", [name], _same, body)
 
 
@@ -376,6 +388,8 @@ def _query(query: Vector | PointId, options: QueryOptions, field: str) -> Json:
         params["hnsw_ef"] = body.pop("ef")
     if "exact" in body:
         params["exact"] = body.pop("exact")
+    if "quantization" in body:
+        params["quantization"] = dict(body.pop("quantization"))
     if params:
         body["params"] = params
     body.setdefault("with_payload", True)

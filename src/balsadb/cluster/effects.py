@@ -52,7 +52,8 @@ class Linkable(Protocol):
     """A state machine that has link work for the leader (the database)."""
 
     def link_work(self) -> Any:
-        """The next thing to link (with its `tail` in rows), or None."""
+        """The next thing to link (with its `tail` in rows, and whether its `codes` are due: those
+        do not wait for a longer tail), or None."""
         ...
 
     def plan(self, work: Any, rows_limit: int, /) -> bytes | None:
@@ -217,7 +218,7 @@ class ReadChunkJob(Job):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanJob(Job):
     """Ask the state machine for link work and plan it; returns the encoded command, or None when
-    nothing is worth linking (`tail_rows_min`: shorter tails wait)."""
+    nothing is worth an edit (`tail_rows_min`: shorter tails wait; codes that are due do not)."""
 
     tail_rows_min: int
     rows_limit: int

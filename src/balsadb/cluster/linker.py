@@ -1,10 +1,11 @@
-"""The linker: on the leader, turns tails of unlinked rows into graph edits, one at a time.
+"""The linker: on the leader, turns tails of unlinked rows into edits of the graph, and rows without
+codes into edits of the codes, one at a time.
 
 It asks the state machine for work in a job (planning computes distances and takes milliseconds to
 seconds), proposes what comes back like any other command, and asks again when that is applied. A
-long tail is linked while writes go on; a short one when no proposal arrived for a while. A plan
-that the log overtook (leader change, a graph that moved on) is ignored alike by all replicas, so
-nothing here needs to be undone.
+long tail is linked while writes go on; a short one when no proposal arrived for a while. Codes that
+are due wait for neither: their edits are short. A plan that the log overtook (leader change, a
+graph that moved on) is ignored alike by all replicas, so nothing here needs to be undone.
 """
 
 from typing import Literal

@@ -122,7 +122,7 @@ class JobRunner:
             return None
         linkable = cast("Linkable", machine)
         work = linkable.link_work()
-        if work is not None and work.tail >= job.tail_rows_min:
+        if work is not None and (work.codes or work.tail >= job.tail_rows_min):
             return linkable.plan(work, job.rows_limit)
         # Housekeeping waits for the same quiet moments as short tails do.
         commands = linkable.maintenance() if job.tail_rows_min <= 1 else []

@@ -315,6 +315,7 @@ class ClusterService:
         status["points"] = database.points_count
         status["linked"] = database.linked_rows
         status["tail"] = database.tail_rows
+        status["codes"] = database.codes._asdict()
         status["distances_at_ready"] = self._distances_at_ready
         status["addresses"] = {str(node): address for node, address in self._peers.items()}
         return status

@@ -276,7 +276,7 @@ class Collection:
         schema = self.schema.vectors[ordinal]
         prefix = f"{column_prefix(self.uid)}/v{ordinal}"
         rows = _column(self._columns, f"{prefix}/row", np.uint32, limits.POINTS_MAX)
-        options = schema.index_options(self.schema.hnsw, self.uid)
+        options = self.schema.index_options(ordinal, self.uid)
         return NamedVectors(schema, rows, VectorIndex(self._columns, f"{prefix}/index", options))
 
     def _resize(self) -> None:

@@ -17,7 +17,7 @@ from balsadb.database.results import CollectionInfo, Record, Result, ScoredPoint
 from balsadb.database.selection import NOTHING, PAYLOAD, Query, Selection
 from balsadb.database.sessions import Sessions
 from balsadb.errors import BalsaError, NewerFormat
-from balsadb.index import VectorIndex
+from balsadb.index import Codes, VectorIndex
 from balsadb.types import LogIndex
 
 STATE_FORMAT: Final = 1
@@ -42,6 +42,7 @@ class Database:
             raise NewerFormat("the columns were written by another version of this program")
         self._sessions = Sessions(self.columns)
         self.catalog = Catalog(self.columns)
+        self._codes_run = 0
 
     @property
     def applied_index(self) -> LogIndex:
@@ -67,6 +68,11 @@ class Database:
     def tail_rows(self) -> int:
         """Rows that wait to be linked, of all collections; not those too few for a graph."""
         return sum(map(linking.linkable, self._indexes()))
+
+    @property
+    def codes(self) -> Codes:
+        """How far the codes of all vectors are: quantisers trained, rows, rows that have one."""
+        return linking.all_codes(self.catalog)
 
     def apply(self, log_index: LogIndex, data: bytes) -> Result:
         """Apply one entry; deterministic. Empty data (a new leader's no-op) only moves the index.
@@ -104,11 +110,16 @@ class Database:
             return [encode(MarkerCommand(Origin(session.session, session.sequence)))]
 
     def link_work(self, *, idle: bool = False) -> LinkWork | None:
-        """The vector name that most needs linking; `idle`: even a short tail counts."""
-        return linking.link_work(self.catalog, idle=idle)
+        """The vector name that most needs an edit; `idle`: even a short tail counts. Codes go
+        first, but a long tail gets its turn after every `CODES_RUN` plans for them."""
+        work = linking.link_work(self.catalog, idle=idle)
+        if work is not None and work.codes and self._codes_run >= linking.CODES_RUN:
+            return linking.link_work(self.catalog, idle=False, codes=False) or work
+        return work
 
     def plan(self, work: LinkWork, rows_limit: int, spread: Spread = ONE_THREAD) -> bytes | None:
         """An encoded Link command for up to `rows_limit` rows; runs beside apply."""
+        self._codes_run = self._codes_run + 1 if work.codes else 0
         return linking.plan(self.catalog, work, rows_limit, spread)
 
     def maintenance(self) -> list[bytes]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from balsadb.database import limits
 from balsadb.database.collection import Collection, declared_values
 from balsadb.database.filters import Filter, keys_of, parse
-from balsadb.database.linking import linkable
+from balsadb.database.linking import codes_wait, linkable
 from balsadb.database.masks import Mask, mask_of
 from balsadb.database.paths import Step, kept, parse_path
 from balsadb.database.payload_store import EMPTY, decode_payload, encode_payload
@@ -28,7 +28,7 @@ from balsadb.database.results import (
 from balsadb.database.selection import Query, Selection
 from balsadb.database.vector_bounds import bounded
 from balsadb.errors import InvalidInput, LimitExceeded, PointNotFound
-from balsadb.index import Metric, larger_is_better, prepare_vector
+from balsadb.index import Metric, Precision, larger_is_better, prepare_vector
 
 FilterLike = Mapping[str, Any] | Filter | None
 Payload = msgspec.Raw | dict[str, Any] | None
@@ -51,10 +51,13 @@ def info(collection: Collection) -> CollectionInfo:
                 part.index.linked_count,
                 part.index.tail_count,
                 part.index.graph_version,
+                schema.quantization_of(part.schema),
+                part.schema.quantization is not None,
+                part.index.codes,
             )
             for part in collection.vectors
         }
-        waiting = any(linkable(part.index) for part in collection.vectors)
+        waiting = any(linkable(part.index) or codes_wait(part.index) for part in collection.vectors)
         return CollectionInfo(
             name=schema.name,
             uid=collection.uid,
@@ -65,6 +68,7 @@ def info(collection: Collection) -> CollectionInfo:
             m=schema.hnsw.m,
             ef_construct=schema.hnsw.ef_construct,
             full_scan_threshold=schema.hnsw.full_scan_threshold,
+            quantization=schema.quantization,
             payload_schema={
                 key: PayloadIndexInfo(kind, _typed_points(collection, key, kind))
                 for key, kind in schema.payload_indexes.items()
@@ -143,6 +147,7 @@ def query(collection: Collection, asked: Query) -> list[ScoredPoint]:
             ef=max(asked.hnsw_ef or _DEFAULT_EF, wanted),
             slots=mask,
             exact=asked.exact,
+            precision=Precision(not asked.ignore_codes, asked.oversampling),
         )
         slots = index.row_slot[rows]
         if own >= 0:
@@ -208,6 +213,8 @@ def _check_query(asked: Query) -> None:
     check_limit(asked.offset, "offset", 0, limits.OFFSET_MAX)
     if asked.hnsw_ef is not None:
         check_limit(asked.hnsw_ef, "params.hnsw_ef", 1, limits.EF_MAX)
+    if not 1 <= asked.oversampling < np.inf:
+        raise InvalidInput("params.quantization.oversampling", "must be a finite number from 1 on")
     if asked.vector is not None and asked.id is not None:
         raise InvalidInput("query", "must be a vector or a point id, not both")
     threshold = asked.score_threshold

@@ -38,11 +38,19 @@ NO_SESSION = SessionKey(bytes(16), 0)
 """At-least-once: a retry is applied again."""
 
 
+INT8 = "int8"
+"""Quantisation: walks go by 8-bit codes once there are rows enough; scores stay exact."""
+UNQUANTISED = "none"
+"""Quantisation: none, walks are always in float32."""
+
+
 class VectorParams(msgspec.Struct, frozen=True):
-    """One vector name of a collection: components, and `Cosine`, `Euclid`, `Dot` or `Manhattan`."""
+    """One vector name of a collection: components, and `Cosine`, `Euclid`, `Dot` or `Manhattan`.
+    `quantization`: `INT8` or `UNQUANTISED`; None: as the collection's."""
 
     size: int
     distance: str
+    quantization: str | None = None
 
 
 class HnswParams(msgspec.Struct, frozen=True):
@@ -60,15 +68,19 @@ class CreateCollection(msgspec.Struct, frozen=True):
     name: str
     vectors: Mapping[str, VectorParams]
     hnsw: HnswParams = HnswParams()
+    quantization: str = INT8
 
 
 class UpdateCollection(msgspec.Struct, frozen=True):
-    """Change the parameters that may change; None leaves one as it is."""
+    """Change the parameters that may change; None leaves one as it is. Those that may not (`m`, the
+    quantisations of the collection and, by name, of its vectors) may be said as they are."""
 
     name: str
     ef_construct: int | None = None
     full_scan_threshold: int | None = None
     m: int | None = None
+    quantization: str | None = None
+    vector_quantization: Mapping[str, str] | None = None
 
 
 class DeleteCollection(msgspec.Struct, frozen=True):

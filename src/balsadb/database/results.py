@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 
 from balsadb import errors
+from balsadb.index import Codes
 from balsadb.types import LogIndex
 
 WirePointId = int | str
@@ -59,7 +60,9 @@ class ScrollPage(msgspec.Struct):
 
 
 class VectorInfo(msgspec.Struct, frozen=True):
-    """State of one vector name: `tail` rows are searched exactly until they are linked."""
+    """State of one vector name: `tail` rows are searched exactly until they are linked.
+    `quantization`: "int8" or "none"; `own_quantization`: whether it is the vector's own, not the
+    collection's; `codes` (epoch, rows, coded): walks go by codes once all rows have one."""
 
     size: int
     distance: str
@@ -67,6 +70,9 @@ class VectorInfo(msgspec.Struct, frozen=True):
     linked: int
     tail: int
     graph_version: int
+    quantization: str
+    own_quantization: bool
+    codes: Codes
 
 
 class PayloadIndexInfo(msgspec.Struct, frozen=True):
@@ -77,7 +83,8 @@ class PayloadIndexInfo(msgspec.Struct, frozen=True):
 
 
 class CollectionInfo(msgspec.Struct, frozen=True):
-    """What is known of a collection. `status`: green, or yellow while rows wait to be linked."""
+    """What is known of a collection. `status`: green, or yellow while rows wait to be linked or to
+    get codes; `quantization`: "int8" or "none", of vectors that have none of their own."""
 
     name: str
     uid: int
@@ -88,6 +95,7 @@ class CollectionInfo(msgspec.Struct, frozen=True):
     m: int
     ef_construct: int
     full_scan_threshold: int
+    quantization: str
     payload_schema: dict[str, PayloadIndexInfo]
     payload_bytes: int
     payload_dead_bytes: int

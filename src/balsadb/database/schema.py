@@ -10,6 +10,8 @@ import msgspec
 
 from balsadb.database import limits
 from balsadb.database.requests import (
+    INT8,
+    UNQUANTISED,
     CreateCollection,
     HnswParams,
     UpdateCollection,
@@ -24,33 +26,44 @@ PAYLOAD_KINDS: Final = ("keyword", "integer", "float", "bool")
 
 
 class VectorSchema(msgspec.Struct, frozen=True):
-    """One vector name. Its ordinal, its place in `Schema.vectors`, names its columns."""
+    """One vector name. Its ordinal, its place in `Schema.vectors`, names its columns.
+    `quantization`: its own, or None for the collection's."""
 
     name: str
     size: int
     distance: Metric
-
-    def index_options(self, hnsw: HnswParams, uid: CollectionUid) -> IndexOptions:
-        """The parameters of its index; the collection's uid seeds the layers."""
-        rows_max = min(2 * limits.POINTS_MAX, limits.VECTOR_COLUMN_BYTES_MAX // (4 * self.size))
-        return IndexOptions(
-            dim=self.size,
-            metric=self.distance,
-            m=hnsw.m,
-            ef_construct=hnsw.ef_construct,
-            seed=uid,
-            rows_max=rows_max,
-            graph_rows_min=limits.GRAPH_ROWS_MIN,
-        )
+    quantization: str | None = None
 
 
 class Schema(msgspec.Struct, frozen=True):
-    """A collection's configuration. `payload_indexes`: key -> declared type."""
+    """A collection's configuration. `payload_indexes`: key -> declared type; `quantization`: of the
+    vectors that have none of their own."""
 
     name: str
     vectors: list[VectorSchema]
     hnsw: HnswParams
     payload_indexes: dict[str, str]
+    quantization: str = INT8
+
+    def quantization_of(self, vector: VectorSchema) -> str:
+        """The quantisation of one of the vectors."""
+        return self.quantization if vector.quantization is None else vector.quantization
+
+    def index_options(self, ordinal: int, uid: CollectionUid) -> IndexOptions:
+        """The parameters of a vector's index; the collection's uid seeds the layers."""
+        vector = self.vectors[ordinal]
+        rows_max = min(2 * limits.POINTS_MAX, limits.VECTOR_COLUMN_BYTES_MAX // (4 * vector.size))
+        return IndexOptions(
+            dim=vector.size,
+            metric=vector.distance,
+            m=self.hnsw.m,
+            ef_construct=self.hnsw.ef_construct,
+            seed=uid,
+            rows_max=rows_max,
+            graph_rows_min=limits.GRAPH_ROWS_MIN,
+            quantization=INT8 if self.quantization_of(vector) == INT8 else "",
+            codes_rows_min=limits.CODES_ROWS_MIN,
+        )
 
 
 class SchemaChange(msgspec.Struct, frozen=True):
@@ -74,7 +87,7 @@ class SchemaChange(msgspec.Struct, frozen=True):
             declared.pop(key, None)
             if kind is not None:
                 declared[key] = kind
-        return Schema(schema.name, schema.vectors, hnsw, declared)
+        return Schema(schema.name, schema.vectors, hnsw, declared, schema.quantization)
 
 
 _encoder = msgspec.json.Encoder(order="deterministic")
@@ -120,7 +133,8 @@ def schema_of(request: CreateCollection) -> Schema:
     vectors = [_vector_schema(key, request.vectors[key]) for key in sorted(request.vectors)]
     hnsw = request.hnsw
     check_hnsw(hnsw.m, hnsw.ef_construct, hnsw.full_scan_threshold)
-    return Schema(name, vectors, hnsw, {})
+    _check_quantization(request.quantization, "quantization_config")
+    return Schema(name, vectors, hnsw, {}, request.quantization)
 
 
 def change_of(request: UpdateCollection, schema: Schema) -> SchemaChange:
@@ -129,6 +143,13 @@ def change_of(request: UpdateCollection, schema: Schema) -> SchemaChange:
         raise InvalidInput(
             "hnsw_config.m", f"cannot be changed after creation (it is {schema.hnsw.m})"
         )
+    _check_said("quantization_config", request.quantization, schema.quantization)
+    known = {vector.name: vector for vector in schema.vectors}
+    for name, said in (request.vector_quantization or {}).items():
+        if name not in known:
+            raise InvalidInput(f"vectors.{name}", "is not a vector of the collection")
+        held = schema.quantization_of(known[name])
+        _check_said(f"vectors.{name}.quantization_config", said, held)
     check_hnsw(schema.hnsw.m, request.ef_construct, request.full_scan_threshold)
     return SchemaChange(request.ef_construct, request.full_scan_threshold)
 
@@ -153,7 +174,20 @@ def _vector_schema(name: str, params: VectorParams) -> VectorSchema:
     except ValueError:
         known = ", ".join(Metric)
         raise InvalidInput(f"{where}.distance", f"must be one of {known}") from None
-    return VectorSchema(name, params.size, metric)
+    if params.quantization is not None:
+        _check_quantization(params.quantization, f"{where}.quantization_config")
+    return VectorSchema(name, params.size, metric, params.quantization)
+
+
+def _check_quantization(value: str, field: str) -> None:
+    if value not in (INT8, UNQUANTISED):
+        raise InvalidInput(field, f"must be {INT8} or {UNQUANTISED}")
+
+
+def _check_said(field: str, said: str | None, held: str) -> None:
+    """The columns of an index are those of its quantisation for life."""
+    if said is not None and said != held:
+        raise InvalidInput(field, f"cannot be changed after creation (it is {held})")
 
 
 def _check_range(field: str, value: object, low: int, high: int) -> None:

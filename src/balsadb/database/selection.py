@@ -32,7 +32,9 @@ class Query(msgspec.Struct, frozen=True):
     the first points in id order.
 
     `vector`: (dim,) floats; `using`: the vector's name; `hnsw_ef` below `limit + offset` is raised
-    to it; `exact`: compare with every vector; `filter`: the dialect's filter.
+    to it; `exact`: compare with every vector; `filter`: the dialect's filter. `ignore_codes`: walk
+    in float32 though there are codes; `oversampling`: at least so many times `limit + offset`
+    candidates are scored exactly (scores are exact in any case).
     """
 
     vector: NDArray[np.float32] | Sequence[float] | None = None
@@ -43,5 +45,7 @@ class Query(msgspec.Struct, frozen=True):
     score_threshold: float | None = None
     hnsw_ef: int | None = None
     exact: bool = False
+    ignore_codes: bool = False
+    oversampling: float = 1.0
     using: str = ""
     selection: Selection = NOTHING

@@ -12,8 +12,10 @@ from balsadb.api import collections, points, queries
 from balsadb.api.identifiers import PointId, parse_id, parse_ids, parse_path_id
 from balsadb.api.limits import BATCH_POINTS_MAX, PAGE_MAX, SEARCH_BATCH_MAX
 from balsadb.api.options import DEFAULT_OPTIONS, Options
+from balsadb.api.quantization import quantization_of
 from balsadb.database.database import Database
 from balsadb.database.requests import (
+    INT8,
     ClearPayload,
     CreateCollection,
     CreatePayloadIndex,
@@ -132,8 +134,12 @@ class Operations:
         hnsw = _merged(body.hnsw_config, [params.hnsw_config for params in vectors.values()])
         request = CreateCollection(
             call.collection,
-            {name: VectorParams(params.size, params.distance) for name, params in vectors.items()},
+            {
+                name: VectorParams(params.size, params.distance, _own_quantization(params))
+                for name, params in vectors.items()
+            },
             hnsw,
+            collections.collection_quantization(body) or INT8,
         )
         await self._write(call, request)
         return True
@@ -144,7 +150,12 @@ class Operations:
         collections.check_update(body)
         hnsw = body.hnsw_config or collections.HnswParams()
         request = UpdateCollection(
-            call.collection, hnsw.ef_construct, hnsw.full_scan_threshold, hnsw.m
+            call.collection,
+            hnsw.ef_construct,
+            hnsw.full_scan_threshold,
+            hnsw.m,
+            quantization_of(body.quantization_config, "quantization_config"),
+            collections.vector_quantizations(body),
         )
         await self._write(call, request)
         return True
@@ -363,6 +374,10 @@ def _selected(ids: list[int | str] | None, filtering: Any) -> list[PointId] | No
     if len(ids) > BATCH_POINTS_MAX:
         raise LimitExceeded("points", f"must be at most {BATCH_POINTS_MAX}, not {len(ids)}")
     return parse_ids(ids, "points")
+
+
+def _own_quantization(params: collections.VectorParams) -> str | None:
+    return quantization_of(params.quantization_config, "quantization_config")
 
 
 def _merged(

@@ -36,6 +36,8 @@ def search_of(request: queries.QueryRequest, chosen: Selection) -> Query:
         score_threshold=request.score_threshold,
         hnsw_ef=queries.search_ef(params),
         exact=bool(params is not None and params.exact),
+        ignore_codes=queries.codes_ignored(params),
+        oversampling=queries.search_oversampling(params),
         using=request.using or "",
         selection=chosen,
     )
@@ -49,6 +51,7 @@ def is_heavy(query: Query) -> bool:
         or query.filter is not None
         or (query.hnsw_ef or 0) > HEAVY_EF
         or query.limit + query.offset > HEAVY_RESULTS
+        or query.oversampling * (query.limit + query.offset) > HEAVY_EF
     )
 
 

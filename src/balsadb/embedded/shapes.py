@@ -5,14 +5,19 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from balsadb.api import results
-from balsadb.database.results import CollectionInfo
+from balsadb.api.quantization import config_of
+from balsadb.database.results import CollectionInfo, VectorInfo
 
 
 def collection_info(info: CollectionInfo) -> results.CollectionInfo:
     """A collection's state and configuration. Vector parameters carry no key of ours: clients
-    refuse unknown ones there."""
+    refuse unknown ones there. Nor can they say that a vector's quantisation is off."""
     vectors: Any = {
-        name: results.VectorParamsInfo(size=vector.size, distance=vector.distance)
+        name: results.VectorParamsInfo(
+            size=vector.size,
+            distance=vector.distance,
+            quantization_config=config_of(vector.quantization) if vector.own_quantization else None,
+        )
         for name, vector in info.vectors.items()
     }
     if list(info.vectors) == [""]:
@@ -31,11 +36,27 @@ def collection_info(info: CollectionInfo) -> results.CollectionInfo:
                 full_scan_threshold=info.full_scan_threshold,
             ),
             optimizer_config=results.OptimizerInfo(),
+            quantization_config=config_of(info.quantization),
         ),
         payload_schema={
             field: results.PayloadIndexInfo(data_type=index.data_type, points=index.points)
             for field, index in info.payload_schema.items()
         },
+        balsadb=results.CollectionState(
+            {name: _vector_state(vector) for name, vector in info.vectors.items()}
+        ),
+    )
+
+
+def _vector_state(vector: VectorInfo) -> results.VectorState:
+    return results.VectorState(
+        quantization=vector.quantization,
+        quantisers=vector.codes.epoch,
+        code_rows=vector.codes.rows,
+        coded_rows=vector.codes.coded,
+        linked=vector.linked,
+        tail=vector.tail,
+        graph_version=vector.graph_version,
     )
 
 

@@ -4,7 +4,7 @@ All of these are replicated state. None may depend on the machine, for whatever 
 must be equal on all nodes.
 """
 
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -27,6 +27,14 @@ DUPLICATES_KEPT_SHARE: Final = 4
 INT8: Final = "int8"
 """Walks go by 8-bit codes."""
 QUANTISATIONS: Final = ("", INT8)
+
+
+class Precision(NamedTuple):
+    """How far one search trusts the codes. `codes`: whether walks may go by them; `oversampling`:
+    at least so many times `k` candidates are scored exactly (EF_MAX at most)."""
+
+    codes: bool = True
+    oversampling: float = 1.0
 
 
 class IndexOptions(msgspec.Struct, frozen=True):

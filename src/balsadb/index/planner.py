@@ -26,8 +26,10 @@ from balsadb.index.layout import (
     GRAPH_VERSION,
     LINKED,
     LINKED_COUNT,
+    LINKED_DEAD_COUNT,
     QUANTISER_EPOCH,
     TAIL,
+    TAIL_COUNT,
     TAIL_DEAD,
     TOP_LAYER,
     TRAINED_ROWS,
@@ -48,7 +50,7 @@ DEAD_ROWS_MIN: Final = 256
 """Dead rows of the tail that are worth an edit when there is nothing to link."""
 
 CODE_ELEMENTS: Final = 1 << 22
-"""Elements of the rows that one edit codes: a few milliseconds."""
+"""Bytes of the codes that one edit makes, padding included: two to four milliseconds."""
 
 
 REACH: Final = 2
@@ -78,29 +80,48 @@ class Planner:
         self._scratches = scratches
         self._quantiser_checked_rows = 0
 
-    def plan(self, rows_limit: int, slices: int, run: Run) -> bytes | None:
-        """The next edit for at most `rows_limit` rows, or None if there is nothing to do."""
-        return self._plan_codes() or self._plan_links(rows_limit, slices, run)
+    def plan(self, rows_limit: int, slices: int, run: Run, *, codes: bool = True) -> bytes | None:
+        """The next edit for at most `rows_limit` rows, or None if there is nothing to do; `codes`:
+        one of the codes goes first."""
+        first = self._plan_codes() if codes else None
+        return first or self._plan_links(rows_limit, slices, run)
+
+    def codes_due(self) -> bool:
+        """Whether a CODE edit is due, or it is time to see about a TRAIN edit. From counts alone:
+        asked again and again."""
+        return self._coding_due() or self._training_due()
+
+    def _coding_due(self) -> bool:
+        return int(self._columns.meta.data[CODED_ROWS]) < self._columns.codes.rows
+
+    def _training_due(self) -> bool:
+        """Whether there are enough rows for a first quantiser, or for a look at the present one."""
+        meta, options = self._columns.meta.data, self._options
+        least, rows = options.codes_rows_min, self._columns.state.rows
+        seen = max(int(meta[TRAINED_ROWS]), self._quantiser_checked_rows)
+        if not options.quantization or rows < (
+            GROWTH * seen if int(meta[QUANTISER_EPOCH]) else least
+        ):
+            return False
+        live = int(meta[TAIL_COUNT]) + int(meta[LINKED_COUNT]) - int(meta[LINKED_DEAD_COUNT])
+        return live >= max(1, min(rows, least) // 2)
 
     def _plan_codes(self) -> bytes | None:
         """A TRAIN or CODE edit, if one is due."""
         held, options = self._columns, self._options
         meta, rows = held.meta.data, held.codes.rows
         version, coded = int(meta[GRAPH_VERSION]), int(meta[CODED_ROWS])
-        if held.quantiser.rows and coded < rows:
-            count = min(rows - coded, max(1, CODE_ELEMENTS // options.dim))
+        if coded < rows:
+            count = min(rows - coded, max(1, CODE_ELEMENTS // options.code_bytes))
             return edit.encode_coding(version, coded, count)
-        if not options.quantization:
+        if not self._training_due():
             return None
         present = held.state.rows
-        seen = max(int(meta[TRAINED_ROWS]), self._quantiser_checked_rows)
-        if present < (GROWTH * seen if int(meta[QUANTISER_EPOCH]) else options.codes_rows_min):
-            return None
         self._quantiser_checked_rows = present
         states = held.state.data[:present]
         live = np.flatnonzero((states == TAIL) | (states == LINKED)).astype(np.uint32)
-        if len(live) < min(present, options.codes_rows_min) // 2:
-            return None
+        if not len(live):
+            return None  # they died since they were counted
         sample = held.vectors.data[sample_rows(live, options.dim)]
         better = train(sample)
         if int(meta[QUANTISER_EPOCH]):

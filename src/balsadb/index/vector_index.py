@@ -1,6 +1,7 @@
 """One vector name of one collection: its rows, its graph, and the searches over them."""
 
-from typing import Any
+from math import ceil
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +11,7 @@ from balsadb.columns.reserve import Reserve
 from balsadb.index.applier import apply_edit, write_codes
 from balsadb.index.check import violations
 from balsadb.index.distance_kernels import Graph, Measure
-from balsadb.index.edit import version_of
+from balsadb.index.edit import LINK, kind_of, version_of
 from balsadb.index.layout import (
     CODED_ROWS,
     GRAPH_VERSION,
@@ -18,6 +19,7 @@ from balsadb.index.layout import (
     LINKED_COUNT,
     LINKED_DEAD,
     LINKED_DEAD_COUNT,
+    QUANTISER_EPOCH,
     TAIL,
     TAIL_COUNT,
     TAIL_DEAD,
@@ -26,7 +28,7 @@ from balsadb.index.layout import (
     open_columns,
 )
 from balsadb.index.metrics import scores_of
-from balsadb.index.options import EF_MAX, ROWS_MAX, IndexOptions
+from balsadb.index.options import EF_MAX, ROWS_MAX, IndexOptions, Precision
 from balsadb.index.planner import Planner, Run, measure_of
 from balsadb.index.scratch import ScratchPool
 from balsadb.index.search_kernels import Request, search_queries
@@ -35,6 +37,16 @@ Rows = NDArray[np.uint32]
 SCORED_MORE = 16
 """Candidates beyond `k` that are scored exactly, at least (and as many as `k`)."""
 _NO_MASK: NDArray[np.bool_] = np.zeros(0, np.bool_)
+_USUAL = Precision()
+
+
+class Codes(NamedTuple):
+    """How far the 8-bit codes are: quantisers trained so far (0: walks are in float32), rows that
+    are to have codes, and how many of them have; walks go by codes once all have."""
+
+    epoch: int
+    rows: int
+    coded: int
 
 
 class VectorIndex:
@@ -140,18 +152,28 @@ class VectorIndex:
         if version_of(edit) != self.graph_version:
             return False
         apply_edit(self._columns, edit)
-        self._list_tail()
+        if kind_of(edit) == LINK:
+            self._list_tail()
         return True
 
     # ------------------------------------------------------------------ leader side
 
-    def plan(self, rows_limit: int, *, slices: int = 1, run: Run = map) -> bytes | None:
+    def plan(
+        self, rows_limit: int, *, slices: int = 1, run: Run = map, codes: bool = True
+    ) -> bytes | None:
         """The next edit, linking at most `rows_limit` rows; None if there is nothing to do.
 
         `run` is called with a function and `slices` arguments, like `map`; a thread pool's `map`
-        spreads the work. The bytes do not depend on either.
+        spreads the work. The bytes do not depend on either. `codes` False: of the graph, though an
+        edit of the codes be due.
         """
-        return self._planner.plan(rows_limit, slices, run)
+        return self._planner.plan(rows_limit, slices, run, codes=codes)
+
+    @property
+    def codes_due(self) -> bool:
+        """Whether `plan` has to look after the codes: some are missing, or a quantiser may have to
+        be trained. Depends on this process only where it looked at a present quantiser in vain."""
+        return self._planner.codes_due()
 
     # ------------------------------------------------------------------ readers
 
@@ -163,14 +185,15 @@ class VectorIndex:
         ef: int,
         slots: NDArray[np.bool_] | None = None,
         exact: bool = False,
+        precision: Precision = _USUAL,
     ) -> tuple[Rows, NDArray[np.float32]]:
         """The `k` live rows nearest to `query` (dim,), best first, and their scores; ties by row.
 
         `slots`: a mask over slots; only rows of set slots count. Fewer than `k` only if fewer
-        match.
+        match. Scores are exact, whatever the `precision`.
         """
         rows, scores, counts = self.search_many(
-            query.reshape(1, -1), k, ef=ef, slots=slots, exact=exact
+            query.reshape(1, -1), k, ef=ef, slots=slots, exact=exact, precision=precision
         )
         count = int(counts[0])
         return rows[0, :count], scores[0, :count]
@@ -183,6 +206,7 @@ class VectorIndex:
         ef: int,
         slots: NDArray[np.bool_] | None = None,
         exact: bool = False,
+        precision: Precision = _USUAL,
     ) -> tuple[Rows, NDArray[np.float32], NDArray[np.int64]]:
         """`search` for each of `queries` (q, dim) in one call: rows (q, k), scores (q, k) and how
         many of each are filled (q,); the rest is zero."""
@@ -192,21 +216,25 @@ class VectorIndex:
         counts = np.zeros(count, np.int64)
         total = self._columns.state.rows
         masked = slots is not None
+        measure = self.measure
+        if not precision.codes:
+            measure = measure._replace(coded=0)
+        wanted = ceil(min(precision.oversampling * k, EF_MAX))
         request = Request(
             k=k,
-            ef=min(max(ef, k), EF_MAX),
-            scored=max(2 * k, k + SCORED_MORE),
+            ef=min(max(ef, k, wanted), EF_MAX),
+            scored=max(2 * k, k + SCORED_MORE, wanted),
             n=total,
             tail=len(self._tail),
             masked=int(masked),
             exact=int(exact or k > EF_MAX),
         )
-        scratch = self._scratches.take(total, 4 * (k + SCORED_MORE))
+        scratch = self._scratches.take(total, max(4 * (k + SCORED_MORE), 2 * request.scored))
         try:
             search_queries(
                 self._graph,
                 scratch,
-                self.measure,
+                measure,
                 request,
                 _plain(slots) if slots is not None else _NO_MASK,
                 self._tail,
@@ -262,6 +290,12 @@ class VectorIndex:
     def tail_dead_count(self) -> int:
         """Rows that died before they were linked and wait for an edit to free them."""
         return self._meta(TAIL_DEAD_COUNT)
+
+    @property
+    def codes(self) -> Codes:
+        """How far the codes are."""
+        epoch, coded = self._meta(QUANTISER_EPOCH), self._meta(CODED_ROWS)
+        return Codes(epoch, self._columns.codes.rows, coded)
 
     @property
     def graph_version(self) -> int:

@@ -40,6 +40,13 @@ _GAUGES = (
         ("distances_at_ready",),
     ),
     ("balsadb_tail_vectors", "Vectors not linked yet, which are scanned", ("tail",)),
+    ("balsadb_code_rows", "Rows that are to have 8-bit codes", ("codes", "rows")),
+    (
+        "balsadb_coded_rows",
+        "Rows that have codes of the present quantiser",
+        ("codes", "coded"),
+    ),
+    ("balsadb_quantisers", "Quantisers trained for the present collections", ("codes", "epoch")),
     (
         "balsadb_lock_hold_longest_milliseconds",
         "Longest hold of the interpreter lock since the start",

@@ -11,6 +11,7 @@ import msgspec
 
 from balsadb.api.collections import VectorParams
 from balsadb.api.envelope import ErrorAnswer
+from balsadb.api.quantization import ScalarQuantization
 from balsadb.api.results import VectorParamsInfo
 from balsadb.api.routes import ROUTES, Route
 
@@ -65,9 +66,9 @@ def complete(document: dict[str, Any]) -> dict[str, Any]:
     types: list[Any] = [ErrorAnswer]
     for route in ROUTES:
         types.extend(type_ for type_ in (route.body, route.result) if type_ is not None)
-    # The parameters of a vector are named by hand-written schemas only.
+    # The parameters of a vector and of codes are named by hand-written schemas only.
     _, schemas = msgspec.json.schema_components(
-        [*types, VectorParams, VectorParamsInfo], ref_template=_REF
+        [*types, VectorParams, VectorParamsInfo, ScalarQuantization], ref_template=_REF
     )
     document["components"] = {
         "schemas": {name: _described(schemas[name]) for name in sorted(schemas)},

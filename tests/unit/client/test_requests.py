@@ -23,6 +23,12 @@ ID = uuid.UUID(int=7)
 
 CALLS: list[tuple[requests.Call[Any], str]] = [
     (requests.create_collection("f", {"size": 2, "distance": "Dot"}), "create_collection"),
+    (
+        requests.create_collection(
+            "f", {"size": 2, "distance": "Dot"}, quantization_config="Disabled"
+        ),
+        "create_collection",
+    ),
     (requests.collections(), "list_collections"),
     (requests.get_collection("f"), "get_collection"),
     (requests.collection_exists("f"), "collection_exists"),
@@ -43,6 +49,7 @@ CALLS: list[tuple[requests.Call[Any], str]] = [
     (requests.count("f", filter={"must": []}), "count_points"),
     (requests.query("f", V, limit=3, ef=32, exact=True), "query_points"),
     (requests.query("f", ID), "query_points"),
+    (requests.query("f", V, quantization={"oversampling": 2.0}), "query_points"),
     (requests.query_batch("f", [{"query": V}, {"query": 3, "limit": 2}]), "query_batch"),
     (requests.cluster(), "cluster_status"),
     (requests.verify(), "cluster_verify"),

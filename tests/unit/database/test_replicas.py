@@ -1,6 +1,8 @@
 """Three replicas of one log: one that runs on, one restarted after every entry, one installed from
-a snapshot midway. After 500 random commands all of their bytes are equal."""
+a snapshot midway, while codes are being made. After 500 random commands all of their bytes are
+equal."""
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 from uuid import UUID
@@ -31,6 +33,7 @@ from balsadb.database import (
 )
 from balsadb.database.commands import LinkCommand
 from balsadb.errors import BalsaError
+from balsadb.index import edit, planner
 from balsadb.types import LogIndex
 
 NAMES = ("films", "books")
@@ -114,6 +117,8 @@ class Traffic:
 
     def other(self, name: str) -> Request:
         params = {"": VectorParams(3, "Cosine"), "plot": VectorParams(5, "Euclid")}
+        if name == "books":
+            params["plot"] = VectorParams(5, "Manhattan", "none")
         create = CreateCollection(name, params, HnswParams(4, 20))
         return self.pick(create, create, create, DeleteCollection(name), Marker())
 
@@ -124,11 +129,11 @@ class Traffic:
 
     def entries(self, leader: Database) -> list[bytes]:
         chance = self.rng.random()
-        if chance < 0.15:
+        if chance < 0.25:
             work = leader.link_work(idle=True)
-            edit = None if work is None else leader.plan(work, 16)
-            return [] if edit is None else [edit]
-        if chance < 0.2 and leader.catalog.by_uid:
+            planned = None if work is None else leader.plan(work, 16)
+            return [] if planned is None else [planned]
+        if chance < 0.3 and leader.catalog.by_uid:
             uid = min(leader.catalog.by_uid)
             return [commands.encode(commands.CompactHeapCommand(commands.NO_ORIGIN, uid))]
         try:
@@ -142,17 +147,25 @@ def test_replicas_are_equal_to_the_byte(
     seed: int, restart: Callable[[Database], Database], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "GRAPH_ROWS_MIN", 40)
+    monkeypatch.setattr(limits, "CODES_ROWS_MIN", 60)
+    monkeypatch.setattr(limits, "LINK_BATCH", 8)
+    monkeypatch.setattr(planner, "CODE_ELEMENTS", 30 * 64)
     monkeypatch.setattr(limits, "SESSIONS_MAX", 2)
     traffic = Traffic(seed)
     steady, restarting = Database(), Database()
     installed: Database | None = None
     index = 0
-    linked, most_points = 0, 0
+    edits: Counter[int] = Counter()
+    most_points, unfinished = 0, 0
     while index < 500:
         for data in traffic.entries(steady):
             index += 1
             result = steady.apply(LogIndex(index), data)
-            linked += isinstance(commands.decode(data), LinkCommand) and result.value is True
+            command = commands.decode(data)
+            if isinstance(command, LinkCommand) and result.value is True:
+                edits[edit.kind_of(command.edit)] += 1
+            coding = steady.codes.coded < steady.codes.rows
+            unfinished += coding
             most_points = max(most_points, steady.points_count)
             assert restarting.apply(LogIndex(index), data) == result
             restarting = restart(restarting)
@@ -164,9 +177,19 @@ def test_replicas_are_equal_to_the_byte(
                 assert installed is None or installed.columns.digests() == expected
             if index % 50 == 0:
                 assert steady.check() == []
-            if index == 250:
+            if installed is None and (coding if index >= 150 else index >= 300):
+                assert coding
                 installed = restart(steady)
     assert installed is not None
     assert installed.columns.digest() == steady.columns.digest() == restarting.columns.digest()
-    assert linked > 10
+    assert edits[edit.LINK] > 10
+    assert edits[edit.TRAIN] > 1
+    assert edits[edit.CODE] > 10
+    assert unfinished > 20
+    assert all(
+        part.index.codes.epoch == 0
+        for one in steady.catalog.by_uid.values()
+        for part in one.vectors
+        if one.schema.quantization_of(part.schema) == "none"
+    )
     assert most_points > 100
