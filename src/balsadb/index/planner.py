@@ -49,8 +49,9 @@ ROWS_MAX: Final = 1_024
 DEAD_ROWS_MIN: Final = 256
 """Dead rows of the tail that are worth an edit when there is nothing to link."""
 
-CODE_ELEMENTS: Final = 1 << 22
-"""Bytes of the codes that one edit makes, padding included: two to four milliseconds."""
+CODE_ELEMENTS: Final = 1 << 21
+"""Bytes of the codes that one edit makes, padding included: one or two milliseconds, more if
+other work has the memory."""
 
 
 REACH: Final = 2
