@@ -36,7 +36,7 @@ LEAVES = 2
 FLOOR_PARTS = 5
 FLOOR_KEPT = 3
 """A list that keeps less than FLOOR_KEPT / FLOOR_PARTS of the links it may have is chosen anew."""
-LOST_MAX = 2
+LOST_MAX = 1
 """So is one that loses this many links or more."""
 AHEAD = 8
 """Rows whose lists are asked for before they are read."""
@@ -162,7 +162,7 @@ def plan_repairs(graph, scratch, how, plan, lists, fate, first, stop, changes):
                 kept += 1
         limit = plan.links0 if layer == 0 else plan.links_upper
         short = FLOOR_PARTS * kept < FLOOR_KEPT * limit
-        if fate[row] != STAYS or kept >= limit or not (short or degree - kept >= LOST_MAX):
+        if fate[row] != STAYS or not (short or degree - kept >= LOST_MAX):
             continue
         target = aim(graph, how, scratch, graph.vectors[row])
         total = offer_heirs(graph, how, target, scratch, layer, row, fate, plan.ef)
@@ -172,7 +172,7 @@ def plan_repairs(graph, scratch, how, plan, lists, fate, first, stop, changes):
         scratch.counters[DISTANCES] += tested
         out = 0
         for at in range(count):
-            if kept + out < limit and not names(links, place, key_row(chosen[at])):
+            if kept + out < max(limit, degree) and not names(links, place, key_row(chosen[at])):
                 changes.links[number, out] = uint32(key_row(chosen[at]))
                 out += 1
         changes.count[number] = out
