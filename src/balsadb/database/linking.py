@@ -31,9 +31,10 @@ def linkable(index: VectorIndex) -> int:
 
 def settled_by_edit(index: VectorIndex) -> int:
     """Rows that an edit would link, or free: a vector that changes again and again in a collection
-    too small for a graph leaves a dead row each time."""
+    too small for a graph leaves a dead row each time. Repairs of the graph count with them."""
     dead = index.tail_dead_count
-    return linkable(index) + (dead if dead >= limits.DEAD_ROWS_MIN else 0)
+    waiting = dead if dead >= limits.DEAD_ROWS_MIN else 0
+    return linkable(index) + waiting + index.repair_due
 
 
 def codes_wait(index: VectorIndex) -> bool:

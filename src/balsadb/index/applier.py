@@ -27,6 +27,7 @@ from balsadb.index.layout import (
     TAIL_DEAD_COUNT,
     TOP_LAYER,
     TRAINED_ROWS,
+    TURNOVER,
     Columns,
 )
 from balsadb.index.quantise_kernels import code_rows
@@ -109,13 +110,33 @@ def _check_rows(held: Columns, edit: Edit) -> None:
         raise Corruption("an edit of the graph links a row that it frees")
     if (edit.list_layer > held.layer.data[edit.list_row]).any():
         raise Corruption("an edit of the graph names a list above its row's layer")
-    if edit.entry > rows:
-        raise Corruption("an edit of the graph names an entry row that does not exist")
+    if np.isin(edit.links, edit.rows_freed).any():
+        raise Corruption("an edit of the graph links to a row that it frees")
+    linked = np.isin(states[edit.links], (LINKED, LINKED_DEAD))
+    if not np.isin(edit.links[~linked], edit.rows_linked).all():
+        raise Corruption("an edit of the graph links to a row that is not linked")
+    _check_entry(held, edit)
+
+
+def _check_entry(held: Columns, edit: Edit) -> None:
+    states, entry = held.state.used, edit.entry - 1
+    left = int(held.meta.data[LINKED_COUNT]) + len(edit.rows_linked)
+    left -= int((states[edit.rows_freed] == LINKED_DEAD).sum())
+    if edit.entry == 0:
+        if left:
+            raise Corruption("an edit of the graph takes the entry away")
+    elif (
+        entry >= len(states)
+        or np.isin(entry, edit.rows_freed)
+        or not (states[entry] in (LINKED, LINKED_DEAD) or np.isin(entry, edit.rows_linked))
+    ):
+        raise Corruption("an edit of the graph names an entry row that is not linked")
 
 
 def _open_upper_lists(held: Columns, rows: Rows) -> None:
-    """Give rows above layer 0 their lists, in order, behind those in use."""
-    high = rows[held.layer.data[rows] > 0]
+    """Give rows above layer 0 their lists, in order, behind those in use. A row that was linked
+    before has them still: its layer is a hash of its number, and so is what it needs."""
+    high = rows[(held.layer.data[rows] > 0) & (held.upper_offset.data[rows] == 0)]
     if not len(high):
         return
     layers = held.layer.data[high].astype(np.int64)
@@ -156,6 +177,7 @@ def _link_rows(held: Columns, rows: Rows) -> None:
     held.state.touch_rows(rows)
     held.state.data[rows] = np.where(dead, LINKED_DEAD, LINKED).astype(np.uint8)
     gone = int(dead.sum())
+    _add(held, TURNOVER, len(rows))
     _add(held, LINKED_COUNT, len(rows))
     _add(held, LINKED_DEAD_COUNT, gone)
     _add(held, TAIL_COUNT, gone - len(rows))
@@ -163,14 +185,14 @@ def _link_rows(held: Columns, rows: Rows) -> None:
 
 
 def _free_rows(held: Columns, rows: Rows) -> None:
-    """Zero everything of the rows and hand them back."""
+    """Zero everything of the rows and hand them back; where their upper lists are, they keep."""
     graph = int((held.state.data[rows] == LINKED_DEAD).sum())
     for row in rows[held.upper_offset.data[rows] > 0]:
         first = int(held.upper_offset.data[row]) - 1
         last = first + int(held.layer.data[row])
         held.upper_links.touch(first, last)
         held.upper_links.data[first:last] = 0
-    for column in (held.vectors, held.links0, held.upper_offset, held.layer, held.row_slot):
+    for column in (held.vectors, held.links0, held.layer, held.row_slot):
         column.touch_rows(rows)
         column.data[rows] = 0
     if held.codes.rows:
@@ -180,6 +202,7 @@ def _free_rows(held: Columns, rows: Rows) -> None:
     held.state.touch_rows(rows)
     held.state.data[rows] = FREE
     held.rows.free(rows)
+    _add(held, TURNOVER, graph)
     _add(held, LINKED_COUNT, -graph)
     _add(held, LINKED_DEAD_COUNT, -graph)
     _add(held, TAIL_DEAD_COUNT, graph - len(rows))

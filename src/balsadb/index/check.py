@@ -89,19 +89,26 @@ def _row_violations(held: Columns, options: IndexOptions) -> Iterator[str]:
     for column in (held.vectors, held.links0, held.upper_offset, held.layer, held.row_slot):
         if column.rows != len(states):
             yield f"{column.name} has {column.rows} rows, not {len(states)}"
-        elif column.used[free].any():
+        elif column is not held.upper_offset and column.used[free].any():
             yield f"{column.name}: a free row is not zero"
     outside = free | (states == TAIL) | (states == TAIL_DEAD)
-    if held.links0.used[outside].any() or held.upper_offset.used[outside].any():
+    if held.links0.used[outside].any():
         yield "a row that is not linked has links"
-    high = np.flatnonzero(~outside & (held.layer.used > 0))
+    yield from _upper_violations(held, outside, drawn)
+
+
+def _upper_violations(held: Columns, outside: Mask, drawn: NDArray[np.uint8]) -> Iterator[str]:
+    """Of where the upper lists are. Rows that were linked once keep theirs, empty."""
+    high = np.flatnonzero((held.upper_offset.used > 0) | (~outside & (drawn > 0)))
     firsts = held.upper_offset.used[high].astype(np.int64)
-    counts = held.layer.used[high].astype(np.int64)
+    counts = drawn[high].astype(np.int64)
     lists = np.repeat(firsts, counts) + _counting(counts) - 1
-    if (firsts == 0).any() or len(np.unique(lists)) != len(lists):
+    if (firsts == 0).any() or (counts == 0).any() or len(np.unique(lists)) != len(lists):
         yield "upper lists are missing or shared"
-    elif len(lists) and int(lists.max()) >= held.upper_links.rows:
-        yield "an upper list lies outside its column"
+    elif len(lists) != held.upper_links.rows or (len(lists) and int(lists.max()) >= len(lists)):
+        yield "upper lists lie outside their column, or do not fill it"
+    elif held.upper_links.data[lists[np.repeat(outside[high], counts)]].any():
+        yield "a row that is not linked has upper links"
 
 
 def _counting(counts: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -16,7 +16,7 @@ Little-endian:
     u8       layer of each changed list (+ 128: has a mask) | links appended to each | masks
 
 A mask has a bit for each link the list holds now, in list order, set if the link stays. Freed rows
-may be of any state: today dead rows of the tail, with repair also dead rows of the graph.
+may be dead rows of the tail or of the graph.
 """
 
 import struct
@@ -33,6 +33,8 @@ TRAIN: Final = 2
 CODE: Final = 3
 KINDS: Final = (LINK, TRAIN, CODE)
 MASKED: Final = 128
+EDIT_BYTES_MAX: Final = 900_000
+"""A longer edit is planned again for less work: a log entry has its own limit."""
 _START: Final = struct.Struct("<HHQ")
 _HEADER: Final = struct.Struct("<HHQIIIIIII")
 _SPAN: Final = struct.Struct("<HHQII")

@@ -33,6 +33,7 @@ SOURCES = (
     "quantise_kernels.py",
     "plan_kernels.py",
     "edit_kernels.py",
+    "repair_kernels.py",
 )
 """The files of this package whose text goes into machine code."""
 

@@ -7,7 +7,7 @@ vector row; a byte that means nothing is zero.
 |---|---|---|
 | `vectors` | float32 (dim,) | as prepared |
 | `links0` | uint32 (width0,) | layer 0: degree, then neighbours |
-| `upper_offset` | uint32 | one more than the first upper list of the row; 0: none |
+| `upper_offset` | uint32 | one more than the first upper list of the row; 0: none yet |
 | `upper_links` | uint32 (width_upper,) | lists of layers 1, 2, ... of a row, one after another |
 | `layer` | uint8 | top layer of the row: a hash of row and seed |
 | `state` | uint8 | free, tail, linked, ... |
@@ -64,6 +64,8 @@ SCAN_FACTOR: Final = 12
 """A filter that leaves m of n rows is scanned if m * m <= SCAN_FACTOR * ef * n."""
 SCAN_FACTOR_FIRST: Final = 32
 """Its value in a new index."""
+TURNOVER: Final = 15
+"""Rows linked and rows freed from the graph so far."""
 
 FORMAT_NUMBER: Final = 2
 LAYER_MAX: Final = 15

@@ -23,9 +23,13 @@ from balsadb.index.distance_kernels import (
     list_key,
 )
 from balsadb.index.kernel_cache import kernel, part
+from balsadb.index.layout import LINKED
 from balsadb.index.options import DUPLICATES_KEPT_SHARE
 from balsadb.index.walk_kernels import descend, list_of, start_at, walk
 
+REACH = 2
+"""Only the nearest one in so many of a plan's beam is expanded: the rest are candidates all the
+same, and looking around them too costs a third more for a little recall (docs/index.md)."""
 PART = 64
 """Rows whose distances are computed at once."""
 
@@ -162,6 +166,20 @@ def measure_links(graph, how, scratch, row, keys, count):
     scratch.counters[DISTANCES] += count
 
 
+@part
+def take_candidates(graph, pool, count, merged):
+    """The keys of a pool for Algorithm 4: without dead rows if half or more are live."""
+    live = 0
+    for at in range(count):
+        live += graph.state[key_row(pool[at])] == LINKED
+    total = 0
+    for at in range(count):
+        if 2 * live < count or graph.state[key_row(pool[at])] == LINKED:
+            merged[total] = pool[at] & ~EXPANDED
+            total += 1
+    return total
+
+
 @kernel
 def plan_links(graph, scratch, how, plan, batch, first, stop, chosen, counts):
     """Algorithm 1 (INSERT) up to line 10, for batch rows [first, stop): the neighbours of each on
@@ -181,9 +199,7 @@ def plan_links(graph, scratch, how, plan, batch, first, stop, chosen, counts):
             total = 0
             if plan.entry >= 0 and layer <= plan.top:
                 count = walk(graph, scratch, how, target, layer, plan.n, count, plan.ef, plan.reach)
-                total = count
-                for at in range(count):
-                    merged[at] = pool[at] & ~EXPANDED
+                total = take_candidates(graph, pool, count, merged)
             total = add_peers(
                 graph, how, target, scratch, batch, number, layer, merged, total, plan.ef
             )

@@ -10,16 +10,16 @@ A plan may run beside `add` and `tombstone`: it takes the row count once and loo
 it. A concurrent edit makes it useless, not dangerous: its graph version no longer matches.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from itertools import pairwise
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from balsadb.index import edit
 from balsadb.index.distance_kernels import Graph, Measure
-from balsadb.index.edit import Edit
+from balsadb.index.edit import EDIT_BYTES_MAX, Edit
 from balsadb.index.layout import (
     CODED_ROWS,
     ENTRY,
@@ -38,12 +38,12 @@ from balsadb.index.layout import (
 )
 from balsadb.index.metrics import KERNEL_CODES, Metric
 from balsadb.index.options import IndexOptions
-from balsadb.index.plan_kernels import Base, Batch, Changes, Groups, plan_changes, plan_links
+from balsadb.index.plan_kernels import REACH, Base, Batch, Changes, Groups, plan_changes, plan_links
 from balsadb.index.quantiser import ERROR_GROWTH, GROWTH, error, sample_rows, train
+from balsadb.index.repair import DUE_SHARE, IDLE_SHARE, URGENT_SHARE, Repairer
 from balsadb.index.scratch import ScratchPool
+from balsadb.index.slicing import Run
 
-EDIT_BYTES_MAX: Final = 900_000
-"""An edit that is longer is planned again for half the rows: a log entry has its own limit."""
 ROWS_MAX: Final = 1_024
 """Rows of a batch: exact comparison within it costs the square."""
 DEAD_ROWS_MIN: Final = 256
@@ -52,14 +52,6 @@ DEAD_ROWS_MIN: Final = 256
 CODE_ELEMENTS: Final = 1 << 21
 """Bytes of the codes that one edit makes, padding included: one or two milliseconds, more if
 other work has the memory."""
-
-
-REACH: Final = 2
-"""Only the nearest one in so many of a plan's beam is expanded: the rest are candidates all the
-same, and looking around them too costs a third more for a little recall (docs/index.md)."""
-
-Run = Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]
-"""Runs a function on each slice, like `map`; on threads if the caller has some."""
 
 
 def measure_of(held: Columns, options: IndexOptions) -> Measure:
@@ -79,13 +71,14 @@ class Planner:
         self._graph = graph
         self._options = options
         self._scratches = scratches
+        self._repairer = Repairer(columns, graph, options, scratches)
         self._quantiser_checked_rows = 0
 
     def plan(self, rows_limit: int, slices: int, run: Run, *, codes: bool = True) -> bytes | None:
         """The next edit for at most `rows_limit` rows, or None if there is nothing to do; `codes`:
         one of the codes goes first."""
         first = self._plan_codes() if codes else None
-        return first or self._plan_links(rows_limit, slices, run)
+        return first or self._plan_graph(rows_limit, slices, run)
 
     def codes_due(self) -> bool:
         """Whether a CODE edit is due, or it is time to see about a TRAIN edit. From counts alone:
@@ -106,6 +99,24 @@ class Planner:
             return False
         live = int(meta[TAIL_COUNT]) + int(meta[LINKED_COUNT]) - int(meta[LINKED_DEAD_COUNT])
         return live >= max(1, min(rows, least) // 2)
+
+    @property
+    def repair_due(self) -> int:
+        """Dead rows that an edit should free now; 1 if rows may have become unreachable."""
+        return self._repairer.due(IDLE_SHARE) or int(self._repairer.look_over_due())
+
+    def _plan_graph(self, rows_limit: int, slices: int, run: Run) -> bytes | None:
+        """Links and repairs in turn if both are due; what can wait, when nothing else is left."""
+        repairer, measure = self._repairer, measure_of(self._columns, self._options)
+        turn = int(self._columns.meta.data[GRAPH_VERSION]) % 2
+        if repairer.due(DUE_SHARE if turn else URGENT_SHARE):
+            return repairer.plan_repair(measure, slices, run)
+        found = self._plan_links(rows_limit, slices, run)
+        if found is None and repairer.due(IDLE_SHARE):
+            found = repairer.plan_repair(measure, slices, run)
+        if found is None and repairer.look_over_due():
+            found = repairer.plan_bridges(measure, slices, run)
+        return found
 
     def _plan_codes(self) -> bytes | None:
         """A TRAIN or CODE edit, if one is due."""

@@ -24,7 +24,9 @@ def compile_all() -> None:
     index = VectorIndex(ColumnSet(), "rehearsal", options)
     vectors = np.arange(_ROWS * _DIM, dtype=np.float32).reshape(_ROWS, _DIM)
     index.add(np.arange(_ROWS, dtype=np.uint32), vectors)
-    while (edit := index.plan(_ROWS)) is not None:
-        assert index.apply(edit)
+    for dead in (0, _ROWS // 2):
+        index.tombstone(np.arange(dead, dtype=np.uint32))
+        while (edit := index.plan(_ROWS)) is not None:
+            assert index.apply(edit)
     index.search(vectors[0], 2, ef=4)
     index.search(vectors[0], 2, ef=4, slots=np.ones(_ROWS, np.bool_))

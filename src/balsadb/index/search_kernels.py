@@ -194,7 +194,9 @@ def count_set(slots):
 def list_slot(graph, scratch, slot, n, count):
     """Append the live row of a slot, if it has one, to `scratch.matches`; returns the new count."""
     row = int64(graph.slot_row[slot]) - 1
-    if 0 <= row < n and (graph.state[row] == LINKED or graph.state[row] == TAIL):
+    if row < 0 or row >= n or int64(graph.row_slot[row]) != slot:
+        return count  # the slot's last row died and is used for another slot
+    if graph.state[row] == LINKED or graph.state[row] == TAIL:
         scratch.matches[count] = uint32(row)
         count += 1
     return count

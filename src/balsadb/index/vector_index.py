@@ -175,6 +175,12 @@ class VectorIndex:
         be trained. Depends on this process only where it looked at a present quantiser in vain."""
         return self._planner.codes_due()
 
+    @property
+    def repair_due(self) -> int:
+        """How much repair `plan` has to do when no rows wait: dead rows of the graph, if they are
+        many enough to be freed; 1 if only a look for unreachable rows is due; else 0."""
+        return self._planner.repair_due
+
     # ------------------------------------------------------------------ readers
 
     def search(
