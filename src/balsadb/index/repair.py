@@ -52,9 +52,9 @@ IDLE_SHARE: Final = 200
 """One dead row in so many: a repair is due when nothing else is."""
 URGENT_SHARE: Final = 25
 """One dead row in so many: repairs come before links."""
-LEAVE_MAX: Final = 256
+LEAVE_MAX: Final = 128
 """Dead rows that one edit frees."""
-LISTS_MAX: Final = 6_144
+LISTS_MAX: Final = 4_096
 """Lists that one edit changes to free them."""
 TURNOVER_SHARE: Final = 50
 """A graph of which one row in so many came or went since is looked over for unreachable rows."""

@@ -14,7 +14,9 @@ from numba import int64, uint32, uint64
 from balsadb.index.distance_kernels import (
     DISTANCES,
     EXPANDED,
+    HALF,
     aim,
+    any_nearer,
     insert,
     key_row,
     link_bits,
@@ -35,9 +37,11 @@ LEAVES = 2
 """Fate of a row: dead, freed by this edit."""
 FLOOR_PARTS = 5
 FLOOR_KEPT = 3
-"""A list that keeps less than FLOOR_KEPT / FLOOR_PARTS of the links it may have is chosen anew."""
-LOST_MAX = 1
+"""A list that keeps less than FLOOR_KEPT / FLOOR_PARTS of its limit is chosen anew."""
+LOST_MAX = 2
 """So is one that loses this many links or more."""
+TRIED = 16
+"""Candidates for the place of a single lost link."""
 AHEAD = 8
 """Rows whose lists are asked for before they are read."""
 NOWHERE = 0xFFFFFFFF
@@ -140,13 +144,41 @@ def names(links, place, row):
     return False
 
 
+@part
+def replace_one(graph, how, scratch, links, place, total, out):
+    """The nearest of `scratch.results[:total]` that may take the place of the one link a list
+    loses: not named by it, and nearer to its row than to each nearer link that is kept. Written to
+    `out`; returns how many, 0 or 1. Algorithm 4's test without testing anew what is kept."""
+    near = scratch.fresh
+    kept, tried, tested, found = 0, 0, 0, 0
+    for at in range(total):
+        key = scratch.results[at]
+        row = key_row(key)
+        if names(links, place, row):
+            near[kept] = uint32(row)
+            kept += 1
+            continue
+        if tried == TRIED:
+            break
+        tried += 1
+        nearer, looked = any_nearer(graph, how, row, near, kept, key >> HALF, scratch.bits)
+        tested += looked
+        if not nearer:
+            out[0] = uint32(row)
+            found = 1
+            break
+    scratch.counters[DISTANCES] += tested
+    return found
+
+
 @kernel
 def plan_repairs(graph, scratch, how, plan, lists, fate, first, stop, changes):
     """What becomes of lists [first, stop) that name rows which leave.
 
-    The list of a live row drops all its dead links, keeps the others, and takes new ones if it lost
-    several or is short: those that Algorithm 4 chooses among what is kept and the live neighbours
-    of the dead. The list of a dead row, a waypoint still, drops only what leaves.
+    The list of a live row drops all its dead links and keeps the others. In place of the lost ones
+    it takes as many, or up to its limit, of the live neighbours of the dead: if it lost several or
+    is short, those that Algorithm 4 chooses among them and what is kept. The list of a dead row, a
+    waypoint still, drops only what leaves.
     """
     chosen = scratch.survivors
     for number in range(first, stop):
@@ -162,12 +194,17 @@ def plan_repairs(graph, scratch, how, plan, lists, fate, first, stop, changes):
                 kept += 1
         limit = plan.links0 if layer == 0 else plan.links_upper
         short = FLOOR_PARTS * kept < FLOOR_KEPT * limit
-        if fate[row] != STAYS or not (short or degree - kept >= LOST_MAX):
+        if fate[row] != STAYS:
             continue
         target = aim(graph, how, scratch, graph.vectors[row])
         total = offer_heirs(graph, how, scratch, layer, row, fate, plan.ef)
         if FLOOR_PARTS * total < FLOOR_KEPT * limit:
             total = offer_found(graph, how, target, scratch, plan, layer, row, fate, total)
+        if not short and degree - kept < LOST_MAX:
+            changes.count[number] = replace_one(
+                graph, how, scratch, links, place, total, changes.links[number]
+            )
+            continue
         count, tested = select(graph, how, scratch, row, scratch.results, total, limit, chosen)
         scratch.counters[DISTANCES] += tested
         out = 0
