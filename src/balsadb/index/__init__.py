@@ -69,12 +69,15 @@ them), nor quantise; it takes no locks: writers must be kept apart from readers 
 
 from balsadb.index.kernel_cache import compilations
 from balsadb.index.metrics import Metric, larger_is_better, prepare_vector, scores_of
-from balsadb.index.options import EF_MAX, IndexOptions
+from balsadb.index.options import EF_MAX, QUANTISATIONS, IndexOptions
 from balsadb.index.rehearsal import compile_all
-from balsadb.index.vector_index import VectorIndex
+from balsadb.index.vector_index import AUTO, TARGET_RECALL, VectorIndex
 
 __all__ = [
+    "AUTO",
     "EF_MAX",
+    "QUANTISATIONS",
+    "TARGET_RECALL",
     "IndexOptions",
     "Metric",
     "VectorIndex",

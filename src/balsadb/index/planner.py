@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from balsadb.index import edit
+from balsadb.index import calibration, edit
 from balsadb.index.distance_kernels import Graph, Measure
 from balsadb.index.edit import Edit
 from balsadb.index.layout import (
@@ -74,7 +74,21 @@ class Planner:
 
     def plan(self, rows_limit: int, slices: int, run: Run) -> bytes | None:
         """The next edit for at most `rows_limit` rows, or None if there is nothing to do."""
-        return self._plan_codes() or self._plan_links(rows_limit, slices, run)
+        return (
+            self._plan_codes()
+            or self.plan_calibration(slices, run, waiting=True)
+            or self._plan_links(rows_limit, slices, run)
+            or self.plan_calibration(slices, run, waiting=False)
+        )
+
+    def plan_calibration(self, slices: int, run: Run, *, waiting: bool) -> bytes | None:
+        """A CALIBRATE edit, if one is due; `waiting`: while rows may still wait to be linked."""
+        held, options = self._columns, self._options
+        if not calibration.is_due(held, waiting):
+            return None
+        version = int(held.meta.data[GRAPH_VERSION])
+        ground = calibration.Ground(held, self._graph, measure_of(held, options), self._scratches)
+        return edit.encode_calibration(version, calibration.calibrate(ground, slices, run))
 
     def _plan_codes(self) -> bytes | None:
         """A TRAIN or CODE edit, if one is due."""
