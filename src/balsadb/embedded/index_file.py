@@ -23,7 +23,7 @@ from balsadb.index import IndexOptions
 from balsadb.storage.files import File, RealFiles
 
 MAGIC: Final = b"BALSAIDX"
-VERSION: Final = 1
+VERSION: Final = 2
 _START: Final = struct.Struct("<8sII16s")
 
 
