@@ -25,7 +25,7 @@ from balsadb.columns import ColumnSet, SlotAllocator
 from balsadb.database.locks import SharedLock
 from balsadb.database.vector_bounds import bounded
 from balsadb.embedded.id_table import IdTable
-from balsadb.embedded.index_file import read_index, write_index
+from balsadb.embedded.index_file import PREFIX, read_index, reserves_on_disk, write_index
 from balsadb.errors import Corruption, DamagedFile, InvalidInput, LimitExceeded
 from balsadb.index import (
     AUTO,
@@ -67,10 +67,12 @@ class Index:
     smaller for the others. `m`, `ef_construct`: links and care a vector gets (16 and 128 suit most
     data). `threads`: for building; None means one for each core. The graph does not depend on it.
     `quantization`: "int8", searches go by 8-bit codes from 8,192 vectors on and answers are scored
-    exactly; None, searches go by the float32 vectors.
+    exactly; None, searches go by the float32 vectors. `vectors_on_disk`: True, or a folder: the
+    float32 vectors live in a file without a name there (True: the system's temporary folder) and
+    need no memory of their own; the same answers, slower when they do not fit into it.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  what a user may choose
         self,
         dim: int,
         metric: str = "Cosine",
@@ -79,6 +81,7 @@ class Index:
         threads: int | None = None,
         *,
         quantization: str | None = "int8",
+        vectors_on_disk: bool | str | PathLike[str] = False,
     ) -> None:
         """InvalidInput names the parameter that is out of range."""
         if metric not in list(Metric):
@@ -94,7 +97,8 @@ class Index:
             ef_construct=_whole(ef_construct, "ef_construct"),
             quantization=quantization or "",
         )
-        self._open(options, ColumnSet(), threads)
+        options.check()
+        self._open(options, ColumnSet(reserves_on_disk(vectors_on_disk)), threads)
 
     def _open(self, options: IndexOptions, columns: ColumnSet, threads: int | None) -> None:
         self._threads = threads or os.cpu_count() or 1
@@ -102,7 +106,7 @@ class Index:
         self._lock = SharedLock()
         self._options = options
         self._columns = columns
-        self._index = VectorIndex(columns, "vectors", options)
+        self._index = VectorIndex(columns, PREFIX, options)
         rows_max = options.rows_reserved
         fresh = "ids" not in columns
         if fresh:
@@ -249,7 +253,7 @@ class Index:
         k = _whole(k, "k")
         beam = _beam(ef, target_recall, k)
         queries: NDArray[np.float32] | int
-        if np.ndim(cast("Any", sample)) == 0:
+        if isinstance(sample, SupportsIndex) and np.ndim(sample) == 0:
             queries = _whole(sample, "sample")
         else:
             queries = self._vectors(sample, "sample")
@@ -332,10 +336,19 @@ class Index:
             write_index(os.fspath(path), self._options, self._columns)
 
     @classmethod
-    def load(cls, path: str | PathLike[str], threads: int | None = None) -> "Index":
-        """A saved index, ready to search: nothing is rebuilt. NotFound; DamagedFile for a file that
-        is truncated, changed, or of another version."""
-        options, columns = read_index(os.fspath(path))
+    def load(
+        cls,
+        path: str | PathLike[str],
+        threads: int | None = None,
+        *,
+        vectors_on_disk: bool | str | PathLike[str] = False,
+    ) -> "Index":
+        """A saved index, ready to search: nothing is rebuilt. `threads`, `vectors_on_disk`: as for
+        a new one, whatever the saved one had. InvalidInput for these; NotFound; DamagedFile for a
+        file that is truncated, changed, or of another version."""
+        if threads is not None:
+            threads = _whole(threads, "threads")
+        options, columns = read_index(os.fspath(path), reserves_on_disk(vectors_on_disk))
         index = cls.__new__(cls)
         try:
             index._open(options, columns, threads)  # noqa: SLF001  a constructor

@@ -98,7 +98,7 @@ class Answers(NamedTuple):
 
 def answers(distances: Floats, counts: NDArray[np.int64]) -> Answers:
     """Results as searches return them; anything that orders like distances will do."""
-    unused = np.arange(distances.shape[1]) >= counts[:, np.newaxis]
+    unused: Mask = np.greater_equal(np.arange(int(distances.shape[1])), counts.reshape(-1, 1))
     return Answers(np.where(unused, np.float32(np.inf), distances), counts)
 
 
