@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from balsadb.columns.frozen import FrozenColumn
 from balsadb.columns.meta import ColumnMeta, chunk_digest, column_digest, rows_per_chunk
-from balsadb.columns.reserve import Reserve
+from balsadb.columns.reserve import MakeReserve, Reserve
 from balsadb.errors import LimitExceeded
 
 _DTYPE_KINDS = "biufSV"
@@ -24,10 +24,16 @@ class Column:
     """
 
     def __init__(
-        self, name: str, dtype: DTypeLike, row_shape: tuple[int, ...] = (), *, rows_max: int
+        self,
+        name: str,
+        dtype: DTypeLike,
+        row_shape: tuple[int, ...] = (),
+        *,
+        rows_max: int,
+        make_reserve: MakeReserve = Reserve,
     ) -> None:
-        """Reserve `rows_max` rows. ValueError for a dtype that has no portable string form
-        (structured, object, big-endian) or a negative size."""
+        """Reserve `rows_max` rows, in memory unless told otherwise. ValueError for a dtype that
+        has no portable string form (structured, object, big-endian) or a negative size."""
         self.name = name
         self.dtype: np.dtype[Any] = np.dtype(dtype)
         if self.dtype.kind not in _DTYPE_KINDS or self.dtype.names or self.dtype.subdtype:
@@ -41,7 +47,7 @@ class Column:
         self.row_bytes = self.dtype.itemsize * prod(self.row_shape)
         self.rows_per_chunk = rows_per_chunk(self.row_bytes)
         self._rows = 0
-        self._reserve = Reserve(rows_max * self.row_bytes)
+        self._reserve = make_reserve(rows_max * self.row_bytes)
         self.data: NDArray[Any] = _typed(self._reserve, self.dtype, (rows_max, *self.row_shape))
         chunks_max = -(-rows_max // self.rows_per_chunk) + 1
         # One byte a chunk: 0 = dirty and shared with no freeze, so that a touch has nothing to do.

@@ -1,6 +1,6 @@
 """All columns of a state machine, by name, in one fixed order."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 
 from numpy.typing import DTypeLike
@@ -8,14 +8,17 @@ from numpy.typing import DTypeLike
 from balsadb.columns.column import Column
 from balsadb.columns.frozen import FrozenColumn
 from balsadb.columns.meta import DIGEST_BYTES, ColumnMeta
+from balsadb.columns.reserve import MakeReserve, Reserve
 from balsadb.errors import Corruption
 
 
 class ColumnSet:
     """Columns by name; every iteration is in order of the names, whatever the order of creation."""
 
-    def __init__(self) -> None:
+    def __init__(self, reserves: Mapping[str, MakeReserve] | None = None) -> None:
+        """`reserves`: how the reserves of some columns are made, by name; the others are memory."""
         self._columns: dict[str, Column] = {}
+        self._reserves = dict(reserves or {})
 
     def __getitem__(self, name: str) -> Column:
         return self._columns[name]
@@ -49,7 +52,8 @@ class ColumnSet:
         """Make a column and add it. ValueError if the name is taken."""
         if name in self._columns:
             raise ValueError(f"column {name!r} exists")
-        column = Column(name, dtype, row_shape, rows_max=rows_max)
+        make = self._reserves.get(name, Reserve)
+        column = Column(name, dtype, row_shape, rows_max=rows_max, make_reserve=make)
         self._columns[name] = column
         return column
 
@@ -82,7 +86,10 @@ class ColumnSet:
         if meta.name in self._columns:
             raise ValueError(f"column {meta.name!r} exists")
         try:
-            column = Column(meta.name, meta.dtype, meta.row_shape, rows_max=meta.rows_max)
+            make = self._reserves.get(meta.name, Reserve)
+            column = Column(
+                meta.name, meta.dtype, meta.row_shape, rows_max=meta.rows_max, make_reserve=make
+            )
             column.resize(meta.rows)
             position = 0
             for number, data in enumerate(chunks):

@@ -1,6 +1,7 @@
 """Address space for one column: mapped once, zero, filled by the kernel on first write."""
 
 import mmap
+from collections.abc import Callable
 from contextlib import suppress
 
 import numpy as np
@@ -62,6 +63,30 @@ class Reserve:
                 self.bytes[page_stop:stop] = 0
                 return
         self.bytes[first:stop] = 0
+
+
+class FileReserve(Reserve):
+    """The same over a mapping of a file that reads as zeros: pages may leave memory for the file
+    and come back when they are read. The bytes are no more durable than those in memory."""
+
+    def __init__(self, mapping: mmap.mmap) -> None:
+        super().__init__(0)
+        self.size = len(mapping)
+        self._mapping = mapping
+        self.bytes = np.frombuffer(mapping, np.uint8)
+        # Single rows are read, so the pages around one are not worth reading with it.
+        _advise(mapping, "MADV_RANDOM", 0, self.size)
+
+    def advise(self, bytes_used: int) -> None:
+        """Nothing: pages of files are small."""
+
+    def clear(self, first: int, stop: int) -> None:
+        """Zero the bytes [first, stop) by writing: a page given back reads as the file does."""
+        self.bytes[first:stop] = 0
+
+
+MakeReserve = Callable[[int], Reserve]
+"""Makes the reserve of a column from its size in bytes."""
 
 
 def _advise(mapping: mmap.mmap, name: str, start: int, length: int) -> bool:

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from os import PathLike
 from pathlib import Path
-from typing import Any, Final, SupportsIndex, cast
+from typing import Any, Final, Literal, SupportsIndex, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,9 +24,19 @@ from numpy.typing import ArrayLike, NDArray
 from balsadb.columns import ColumnSet, SlotAllocator
 from balsadb.database.locks import SharedLock
 from balsadb.database.vector_bounds import bounded
-from balsadb.embedded.index_file import read_index, write_index
+from balsadb.embedded.id_table import IdTable
+from balsadb.embedded.index_file import PREFIX, read_index, reserves_on_disk, write_index
 from balsadb.errors import Corruption, DamagedFile, InvalidInput, LimitExceeded
-from balsadb.index import EF_MAX, IndexOptions, Metric, VectorIndex, prepare_vector
+from balsadb.index import (
+    AUTO,
+    EF_MAX,
+    QUANTISATIONS,
+    IndexOptions,
+    Metric,
+    Precision,
+    VectorIndex,
+    prepare_vector,
+)
 
 NO_ID: Final = 2**64 - 1
 """The id of a result that does not exist; its score is NaN."""
@@ -57,28 +67,39 @@ class Index:
     `metric`: "Cosine", "Euclid", "Dot" or "Manhattan". Scores: larger is better for Cosine and Dot,
     smaller for the others. `m`, `ef_construct`: links and care a vector gets (16 and 128 suit most
     data). `threads`: for building; None means one for each core. The graph does not depend on it.
+    `quantization`: "int8", searches go by 8-bit codes from 8,192 vectors on and answers are scored
+    exactly; None, searches go by the float32 vectors. `vectors_on_disk`: True, or a folder: the
+    float32 vectors live in a file without a name there (True: the system's temporary folder) and
+    need no memory of their own; the same answers, slower when they do not fit into it.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  what a user may choose
         self,
         dim: int,
         metric: str = "Cosine",
         m: int = 16,
         ef_construct: int = 128,
         threads: int | None = None,
+        *,
+        quantization: str | None = "int8",
+        vectors_on_disk: bool | str | PathLike[str] = False,
     ) -> None:
         """InvalidInput names the parameter that is out of range."""
         if metric not in list(Metric):
             raise InvalidInput("metric", f"must be one of {', '.join(Metric)}")
         if threads is not None:
             threads = _whole(threads, "threads")
+        if quantization is not None and quantization not in QUANTISATIONS[1:]:
+            raise InvalidInput("quantization", 'must be "int8" or None')
         options = IndexOptions(
             _whole(dim, "dim"),
             Metric(metric),
             m=_whole(m, "m"),
             ef_construct=_whole(ef_construct, "ef_construct"),
+            quantization=quantization or "",
         )
-        self._open(options, ColumnSet(), threads)
+        options.check()
+        self._open(options, ColumnSet(reserves_on_disk(vectors_on_disk)), threads)
 
     def _open(self, options: IndexOptions, columns: ColumnSet, threads: int | None) -> None:
         self._threads = threads or os.cpu_count() or 1
@@ -86,20 +107,18 @@ class Index:
         self._lock = SharedLock()
         self._options = options
         self._columns = columns
-        self._index = VectorIndex(columns, "vectors", options)
+        self._index = VectorIndex(columns, PREFIX, options)
         rows_max = options.rows_reserved
         fresh = "ids" not in columns
         if fresh:
             columns.create("ids", "<u8", rows_max=rows_max)
-            columns.create("slot_row", "<u4", rows_max=rows_max)
             columns.create("next_id", "<u8", rows_max=1).resize(1)
         self._slots = SlotAllocator(columns, "slots", rows_max)
         self._ids = columns["ids"]
-        self._slot_row = columns["slot_row"]
         self._next_id = columns["next_id"]
         used = np.flatnonzero(self._slots.used())
-        known: list[int] = self._ids.data[used].tolist()
-        self._slot_of: dict[int, int] = dict(zip(known, used.tolist(), strict=True))
+        self._table = IdTable(self._ids.data)
+        self._table.insert(used.astype(np.uint32))
 
     # ------------------------------------------------------------------ writing
 
@@ -126,7 +145,9 @@ class Index:
         for first in range(0, len(rows), LINK_ROWS):
             part = slice(first, first + LINK_ROWS)
             self._store(numbers[part], rows[part])
-            self._link()
+            self._link(TAIL_ROWS_MAX)
+        if 2 * len(rows) >= self._index.linked_count:  # a load, not a trickle
+            self._apply(self._index.plan_calibration(**self._spread()))
         return numbers
 
     def _new_ids(self, count: int) -> Ids:
@@ -139,27 +160,38 @@ class Index:
         found = self._lookup(numbers)
         new = found < 0
         if (~new).any():
-            self._index.tombstone(self._slot_row.data[found[~new]])
+            self._index.tombstone(self._rows(found[~new]))
         fresh = self._slots.alloc(int(new.sum()))
         slots = found.astype(np.uint32)
         slots[new] = fresh
-        for column in (self._ids, self._slot_row):
-            if column.rows < self._slots.top:
-                column.resize(self._slots.top)
-            column.touch_rows(slots)
+        if self._ids.rows < self._slots.top:
+            self._ids.resize(self._slots.top)
+        self._ids.touch_rows(slots)
         self._ids.data[slots] = numbers
-        self._slot_row.data[slots] = self._index.add(slots, rows)
-        self._slot_of.update(zip(numbers[new].tolist(), fresh.tolist(), strict=True))
+        self._index.add(slots, rows)
+        self._table.insert(fresh)
         largest = min(int(numbers.max()) + 1, NO_ID)
         self._next_id.put(0, np.uint64(max(largest, int(self._next_id.data[0]))))
 
-    def _link(self) -> None:
-        while self._index.tail_count >= TAIL_ROWS_MAX:
-            run = self._run(self._threads)
-            edit = self._index.plan(LINK_ROWS, slices=4 * self._threads, run=run)
-            if edit is None:
+    def _link(self, tail_max: int) -> None:
+        """Plan and apply until fewer than `tail_max` rows wait, or nothing is left to do."""
+        while self._index.tail_count >= tail_max:
+            if not self._apply(self._index.plan(LINK_ROWS, **self._spread())):
                 return
-            self._index.apply(edit)
+
+    def _spread(self) -> dict[str, Any]:
+        """How a plan is spread over threads."""
+        return {"slices": 4 * self._threads, "run": self._run(self._threads)}
+
+    def _apply(self, edit: bytes | None) -> bool:
+        return edit is not None and self._index.apply(edit)
+
+    def optimize(self) -> None:
+        """Bring everything up to date: link every vector, make the codes, measure again which `ef`
+        reaches which recall if many vectors came or went. Worth a call after the last `add` of
+        many, and before `save`; searches are right without it, and a little slower."""
+        with self._lock.exclusive():
+            self._link(0)
 
     def delete(self, ids: ArrayLike) -> Ids:
         """Remove vectors by id; returns those ids that were not there."""
@@ -170,13 +202,11 @@ class Index:
     def _delete(self, numbers: Ids) -> Ids:
         found = self._lookup(numbers)
         slots = found[found >= 0]
-        self._index.tombstone(self._slot_row.data[slots])
-        for column in (self._ids, self._slot_row):
-            column.touch_rows(slots)
-            column.data[slots] = 0
+        self._index.tombstone(self._rows(slots))
+        self._table.remove(slots.astype(np.uint32))
+        self._ids.touch_rows(slots)
+        self._ids.data[slots] = 0
         self._slots.free(slots)
-        for number in numbers[found >= 0].tolist():
-            del self._slot_of[number]
         return numbers[found < 0]
 
     # ------------------------------------------------------------------ reading
@@ -186,7 +216,8 @@ class Index:
         queries: ArrayLike,
         k: int,
         *,
-        ef: int = 64,
+        ef: int | Literal["auto"] = "auto",
+        target_recall: float = 0.95,
         filter: ArrayLike | None = None,
         threads: int = 1,
     ) -> tuple[Ids, NDArray[np.float32]]:
@@ -194,32 +225,72 @@ class Index:
         first. Where fewer than `k` match, the rest is `NO_ID` and NaN.
 
         `ef`: width of the beam, k..4096: more finds more of the true neighbours and takes longer.
-        `filter`: a bool mask over ids (`filter[id]`), or an array of ids. InvalidInput names what
-        is wrong.
+        "auto": the width that was measured to find `target_recall` (between 0 and 1) of the true
+        neighbours on average. `filter`: a bool mask over ids (`filter[id]`), or an array of ids.
+        InvalidInput names what is wrong.
         """
-        k, ef, threads = _whole(k, "k"), _whole(ef, "ef"), _whole(threads, "threads")
-        if ef < k:
-            raise InvalidInput("ef", f"must be at least k ({k})")
-        if ef > EF_MAX:
-            raise LimitExceeded("ef", f"at most {EF_MAX}")
+        k, threads = _whole(k, "k"), _whole(threads, "threads")
+        beam = _beam(ef, target_recall, k)
         wanted = self._vectors(queries, "queries")
         with self._lock.shared():
-            return self._search(wanted, k, ef, filter, threads)
+            slots = None if filter is None else self._mask(filter)
+            return self._search(wanted, k, beam, slots, threads)
+
+    def recall(
+        self,
+        sample: ArrayLike,
+        k: int = 10,
+        *,
+        ef: int | Literal["auto"] = "auto",
+        target_recall: float = 0.95,
+        filter: ArrayLike | None = None,
+    ) -> float:
+        """The share of the true `k` nearest that `search` finds, on average over a sample.
+
+        `sample`: queries (q, dim), best such as will come, compared with an exact search; or a
+        number of stored vectors, each searched as if it were not stored. The rest as in `search`.
+        1 where there is nothing to find. Costs an exact search of every query.
+        """
+        k = _whole(k, "k")
+        beam = _beam(ef, target_recall, k)
+        queries: NDArray[np.float32] | int
+        if isinstance(sample, SupportsIndex) and np.ndim(sample) == 0:
+            queries = _whole(sample, "sample")
+        else:
+            queries = self._vectors(sample, "sample")
+        with self._lock.shared():
+            slots = None if filter is None else self._mask(filter)
+            return self._index.recall(queries, k, ef=beam[0], slots=slots, target_recall=beam[1])
+
+    def memory(self) -> dict[str, int]:
+        """Bytes in use by part: "vectors" (float32), "codes", "links" (layer 0), "upper_links",
+        "bookkeeping" (ids, their table, states, counts), "scratch" (working memory that searches
+        and builds keep: about 11 bytes a vector for each that ran at once)."""
+        with self._lock.shared():
+            sizes = self._index.memory()
+            sizes["bookkeeping"] += self._ids.used.nbytes + self._table.size_bytes
+            return sizes
 
     def _search(
         self,
         wanted: NDArray[np.float32],
         k: int,
-        ef: int,
-        filter: ArrayLike | None,
+        beam: tuple[int, float],
+        slots: NDArray[np.bool_] | None,
         threads: int,
     ) -> tuple[Ids, NDArray[np.float32]]:
-        slots = None if filter is None else self._mask(filter)
+        ef, target_recall = beam
         ids = np.full((len(wanted), k), NO_ID, np.uint64)
         scores = np.full((len(wanted), k), np.nan, np.float32)
 
         def one(part: slice) -> None:
-            rows, found, counts = self._index.search_many(wanted[part], k, ef=ef, slots=slots)
+            rows, found, counts = self._index.search_many(
+                wanted[part],
+                k,
+                ef=ef,
+                slots=slots,
+                precision=Precision(target_recall=target_recall),
+            )
             filled = np.arange(k) < counts[:, np.newaxis]
             ids[part][filled] = self._ids.data[self._index.row_slot[rows[filled]]]
             scores[part][filled] = found[filled]
@@ -236,7 +307,14 @@ class Index:
 
     def __contains__(self, number: object) -> bool:
         """Whether an id is stored."""
-        return number in self._slot_of
+        try:
+            wanted = operator.index(cast("SupportsIndex", number))
+        except TypeError:
+            return False
+        if not 0 <= wanted < NO_ID:
+            return False
+        with self._lock.shared():
+            return bool(self._table.find(np.array([wanted], np.uint64))[0] >= 0)
 
     @property
     def dim(self) -> int:
@@ -263,10 +341,19 @@ class Index:
             write_index(os.fspath(path), self._options, self._columns)
 
     @classmethod
-    def load(cls, path: str | PathLike[str], threads: int | None = None) -> "Index":
-        """A saved index, ready to search: nothing is rebuilt. NotFound; DamagedFile for a file that
-        is truncated, changed, or of another version."""
-        options, columns = read_index(os.fspath(path))
+    def load(
+        cls,
+        path: str | PathLike[str],
+        threads: int | None = None,
+        *,
+        vectors_on_disk: bool | str | PathLike[str] = False,
+    ) -> "Index":
+        """A saved index, ready to search: nothing is rebuilt. `threads`, `vectors_on_disk`: as for
+        a new one, whatever the saved one had. InvalidInput for these; NotFound; DamagedFile for a
+        file that is truncated, changed, or of another version."""
+        if threads is not None:
+            threads = _whole(threads, "threads")
+        options, columns = read_index(os.fspath(path), reserves_on_disk(vectors_on_disk))
         index = cls.__new__(cls)
         try:
             index._open(options, columns, threads)  # noqa: SLF001  a constructor
@@ -301,8 +388,11 @@ class Index:
 
     def _lookup(self, numbers: Ids) -> NDArray[np.int64]:
         """The slot of each id, -1 where it is unknown."""
-        get = self._slot_of.get
-        return np.array([get(number, -1) for number in numbers.tolist()], np.int64)
+        return self._table.find(numbers)
+
+    def _rows(self, slots: NDArray[np.int64]) -> NDArray[np.uint32]:
+        """The rows of slots that hold an id."""
+        return self._index.slot_row[slots] - np.uint32(1)
 
     def _mask(self, given: ArrayLike) -> NDArray[np.bool_]:
         """A filter as a mask over slots."""
@@ -317,6 +407,26 @@ class Index:
             found = self._lookup(_ids(array, "filter"))
             mask[found[found >= 0]] = True
         return mask
+
+
+def _beam(ef: object, target_recall: object, k: int) -> tuple[int, float]:
+    """`ef` (AUTO for "auto") and `target_recall`, checked. InvalidInput or LimitExceeded."""
+    if k > EF_MAX:
+        raise LimitExceeded("k", f"at most {EF_MAX}")
+    real = isinstance(target_recall, float | int | np.floating) and target_recall is not True
+    if not real or not 0 < float(cast("float", target_recall)) < 1:
+        raise InvalidInput("target_recall", "must be a number between 0 and 1")
+    target = float(cast("float", target_recall))
+    if isinstance(ef, str):
+        if ef != "auto":
+            raise InvalidInput("ef", 'must be an integer or "auto"')
+        return AUTO, target
+    width = _whole(ef, "ef")
+    if width < k:
+        raise InvalidInput("ef", f"must be at least k ({k})")
+    if width > EF_MAX:
+        raise LimitExceeded("ef", f"at most {EF_MAX}")
+    return width, target
 
 
 def _numbers(given: ArrayLike, field: str) -> NDArray[Any]:

@@ -10,20 +10,25 @@ chunks    column by column, in order, nothing between or after them
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from hashlib import blake2b
+from os import PathLike
 from pathlib import Path
-from typing import Final
+from tempfile import gettempdir
+from typing import Final, cast
 
 import msgspec
 
 from balsadb.columns import DIGEST_BYTES, ColumnMeta, ColumnSet, chunk_digest
-from balsadb.errors import Corruption, DamagedFile, NotFound
+from balsadb.columns.reserve import FileReserve, MakeReserve
+from balsadb.errors import Corruption, DamagedFile, InvalidInput, NotFound
 from balsadb.index import IndexOptions
-from balsadb.storage.files import File, RealFiles
+from balsadb.storage.files import File, RealFiles, map_unnamed
 
+PREFIX: Final = "vectors"
+"""Of the columns of the index proper."""
 MAGIC: Final = b"BALSAIDX"
-VERSION: Final = 1
+VERSION: Final = 2
 _START: Final = struct.Struct("<8sII16s")
 
 
@@ -69,16 +74,18 @@ def write_index(path: str, options: IndexOptions, columns: ColumnSet) -> None:
     files.sync_dir("")
 
 
-def read_index(path: str) -> tuple[IndexOptions, ColumnSet]:
-    """The options and columns of a saved index. NotFound; DamagedFile for anything that is not a
-    complete, unchanged file of this version."""
+def read_index(
+    path: str, reserves: Mapping[str, MakeReserve] | None = None
+) -> tuple[IndexOptions, ColumnSet]:
+    """The options and columns of a saved index; `reserves` as for `ColumnSet`. NotFound;
+    DamagedFile for anything that is not a complete, unchanged file of this version."""
     if not Path(path).is_file():
         raise NotFound(f"there is no saved index at {path}")
     files, name = _place(path)
     file = files.open(name)
     try:
         header, position = _read_header(file)
-        columns = ColumnSet()
+        columns = ColumnSet(reserves)
         for saved in header.columns:
             columns.load_column(saved.meta, _chunks(file, position, saved), saved.digests)
             position += saved.meta.rows * saved.meta.row_bytes
@@ -89,6 +96,19 @@ def read_index(path: str) -> tuple[IndexOptions, ColumnSet]:
     finally:
         file.close()
     return header.options, columns
+
+
+def reserves_on_disk(where: object) -> dict[str, MakeReserve]:
+    """The vectors' reserve in a file without a name: in the folder `where`, the system's temporary
+    one for True; none for False. InvalidInput for anything else, or where there is no folder."""
+    if where is False:
+        return {}
+    if where is not True and not isinstance(where, str | PathLike):
+        raise InvalidInput("vectors_on_disk", "must be True, False or the path of a folder")
+    folder = Path(gettempdir() if where is True else cast("str | PathLike[str]", where))
+    if not folder.is_dir():
+        raise InvalidInput("vectors_on_disk", f"must be the path of a folder, not {folder}")
+    return {f"{PREFIX}/vectors": lambda size: FileReserve(map_unnamed(folder, size))}
 
 
 def _place(path: str) -> tuple[RealFiles, str]:

@@ -90,13 +90,15 @@ them), nor quantise; it takes no locks: writers must be kept apart from readers 
 
 from balsadb.index.kernel_cache import compilations
 from balsadb.index.metrics import Metric, larger_is_better, prepare_vector, scores_of
-from balsadb.index.options import EF_MAX, INT8, IndexOptions, Precision
+from balsadb.index.options import EF_MAX, INT8, QUANTISATIONS, IndexOptions, Precision
 from balsadb.index.rehearsal import compile_all
-from balsadb.index.vector_index import Codes, VectorIndex
+from balsadb.index.vector_index import AUTO, Codes, VectorIndex
 
 __all__ = [
+    "AUTO",
     "EF_MAX",
     "INT8",
+    "QUANTISATIONS",
     "Codes",
     "IndexOptions",
     "Metric",

@@ -31,6 +31,7 @@ from balsadb.index.layout import (
     Columns,
 )
 from balsadb.index.quantise_kernels import code_rows
+from balsadb.index.tuning import fits
 
 Rows = NDArray[np.uint32]
 
@@ -42,6 +43,8 @@ def apply_edit(held: Columns, data: bytes) -> None:
         _train(held, edits.decode_training(data))
     elif kind == edits.CODE:
         _code(held, *edits.decode_coding(data))
+    elif kind == edits.CALIBRATE:
+        _calibrate(held, edits.decode_calibration(data))
     else:
         _link(held, edits.decode(data))
     held.meta.put(GRAPH_VERSION, np.uint64(edits.version_of(data) + 1))
@@ -80,6 +83,14 @@ def _code(held: Columns, first: int, count: int) -> None:
     taken = np.flatnonzero(held.state.data[first : first + count] != FREE) + first
     write_codes(held, taken.astype(np.uint32))
     held.meta.put(CODED_ROWS, np.uint64(first + count))
+
+
+def _calibrate(held: Columns, tuning: NDArray[np.uint32]) -> None:
+    if not fits(tuning):
+        raise Corruption("a calibration is not a table of beam widths")
+    held.tuning.resize(len(tuning))
+    held.tuning.touch(0, len(tuning))
+    held.tuning.data[:] = tuning
 
 
 def _link(held: Columns, edit: Edit) -> None:

@@ -1,10 +1,11 @@
 """The edit: a planned change of the graph, as bytes that the log carries.
 
-There are three kinds, told apart by the first word. All of them raise the graph version.
+There are four kinds, told apart by the first word. All of them raise the graph version.
 
-    LINK     rows enter the graph or leave it, lists change
-    TRAIN    a new quantiser: float32 mean (dim), step, inverse of the step
-    CODE     rows from the first on get the codes of the present quantiser: first u32, count u32
+    LINK       rows enter the graph or leave it, lists change
+    TRAIN      a new quantiser: float32 mean (dim), step, inverse of the step
+    CODE       rows from the first on get the codes of the present quantiser: first u32, count u32
+    CALIBRATE  the column `tuning`, whole: u32 each
 
 A LINK edit holds changes of lists (keep these of the old links, append those), not lists.
 Little-endian:
@@ -31,7 +32,8 @@ from balsadb.errors import Corruption
 LINK: Final = 1
 TRAIN: Final = 2
 CODE: Final = 3
-KINDS: Final = (LINK, TRAIN, CODE)
+CALIBRATE: Final = 4
+KINDS: Final = (LINK, TRAIN, CODE, CALIBRATE)
 MASKED: Final = 128
 EDIT_BYTES_MAX: Final = 900_000
 """A longer edit is planned again for less work: a log entry has its own limit."""
@@ -104,8 +106,20 @@ def decode_coding(data: bytes) -> tuple[int, int]:
     return int(first), int(count)
 
 
+def encode_calibration(graph_version: int, tuning: NDArray[np.uint32]) -> bytes:
+    """The bytes of a CALIBRATE edit; `tuning` (TUNING_ROWS,) as in its column."""
+    return _START.pack(CALIBRATE, 0, graph_version) + tuning.astype("<u4").tobytes()
+
+
+def decode_calibration(data: bytes) -> NDArray[np.uint32]:
+    """The table of a CALIBRATE edit. Corruption if it cannot be one."""
+    if (len(data) - _START.size) % 4:
+        raise Corruption("a calibration has the wrong length")
+    return np.frombuffer(data, "<u4", offset=_START.size).astype(np.uint32)
+
+
 def kind_of(data: bytes) -> int:
-    """LINK, TRAIN or CODE. Corruption for anything else."""
+    """LINK, TRAIN, CODE or CALIBRATE. Corruption for anything else."""
     version_of(data)
     return int(_START.unpack_from(data)[0])
 

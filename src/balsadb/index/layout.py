@@ -15,6 +15,7 @@ vector row; a byte that means nothing is zero.
 | `codes` | uint8 (code bytes,) | 8-bit codes; no rows before a quantiser is trained |
 | `bias` | int32 | sum of squares of what the codes stand for; rows as `codes` |
 | `quantiser` | float32, dim + 2 rows | mean, step, its inverse; no rows before it is trained |
+| `tuning` | uint32 | beam widths that reach a recall (`tuning`); no rows before a calibration |
 | `meta` | uint64, 16 rows | versions, entry point, counts |
 | `rows/...` | | which rows are free |
 """
@@ -28,6 +29,7 @@ from balsadb.columns import Column, ColumnSet, SlotAllocator
 from balsadb.errors import Corruption
 from balsadb.index.metrics import Metric
 from balsadb.index.options import QUANTISATIONS, IndexOptions
+from balsadb.index.tuning import TUNING_ROWS
 
 FREE: Final = 0
 TAIL: Final = 1
@@ -67,7 +69,7 @@ SCAN_FACTOR_FIRST: Final = 32
 TURNOVER: Final = 15
 """Rows linked and rows freed from the graph so far."""
 
-FORMAT_NUMBER: Final = 2
+FORMAT_NUMBER: Final = 3
 LAYER_MAX: Final = 15
 _MASK64: Final = (1 << 64) - 1
 
@@ -85,6 +87,7 @@ class Columns(NamedTuple):
     codes: Column
     bias: Column
     quantiser: Column
+    tuning: Column
     meta: Column
     rows: SlotAllocator
 
@@ -119,6 +122,7 @@ def open_columns(columns: ColumnSet, prefix: str, options: IndexOptions) -> Colu
         codes=column("codes", "|u1", (options.code_bytes,)),
         bias=column("bias", "<i4"),
         quantiser=column("quantiser", "<f4", (), options.dim + 2),
+        tuning=column("tuning", "<u4", (), TUNING_ROWS),
         meta=column("meta", "<u8", (), META_ROWS),
         rows=SlotAllocator(columns, f"{prefix}/rows", vectors.rows_max),
     )

@@ -30,11 +30,13 @@ QUANTISATIONS: Final = ("", INT8)
 
 
 class Precision(NamedTuple):
-    """How far one search trusts the codes. `codes`: whether walks may go by them; `oversampling`:
-    at least so many times `k` candidates are scored exactly (EF_MAX at most)."""
+    """How careful one search is. `codes`: whether walks may go by them; `oversampling`: at least so
+    many times `k` candidates are scored exactly (EF_MAX at most); `target_recall`: the share of the
+    true `k` nearest that a beam width of AUTO is to find."""
 
     codes: bool = True
     oversampling: float = 1.0
+    target_recall: float = 0.95
 
 
 class IndexOptions(msgspec.Struct, frozen=True):

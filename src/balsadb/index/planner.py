@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from balsadb.index import edit
+from balsadb.index import calibration, edit
 from balsadb.index.distance_kernels import Graph, Measure
 from balsadb.index.edit import EDIT_BYTES_MAX, Edit
 from balsadb.index.layout import (
@@ -77,8 +77,12 @@ class Planner:
     def plan(self, rows_limit: int, slices: int, run: Run, *, codes: bool = True) -> bytes | None:
         """The next edit for at most `rows_limit` rows, or None if there is nothing to do; `codes`:
         one of the codes goes first."""
-        first = self._plan_codes() if codes else None
-        return first or self._plan_graph(rows_limit, slices, run)
+        return (
+            (self._plan_codes() if codes else None)
+            or self.plan_calibration(slices, run, waiting=True)
+            or self._plan_graph(rows_limit, slices, run)
+            or self.plan_calibration(slices, run, waiting=False)
+        )
 
     def codes_due(self) -> bool:
         """Whether a CODE edit is due, or it is time to see about a TRAIN edit. From counts alone:
@@ -102,8 +106,10 @@ class Planner:
 
     @property
     def repair_due(self) -> int:
-        """Dead rows that an edit should free now; 1 if rows may have become unreachable."""
-        return self._repairer.due(IDLE_SHARE) or int(self._repairer.look_over_due())
+        """Dead rows that an edit should free now; 1 if rows may have become unreachable, or beam
+        widths should be measured again."""
+        look = self._repairer.look_over_due() or calibration.is_due(self._columns, waiting=False)
+        return self._repairer.due(IDLE_SHARE) or int(look)
 
     def _plan_graph(self, rows_limit: int, slices: int, run: Run) -> bytes | None:
         """Links and repairs in turn if both are due; what can wait, when nothing else is left."""
@@ -117,6 +123,15 @@ class Planner:
         if found is None and repairer.look_over_due():
             found = repairer.plan_bridges(measure, slices, run)
         return found
+
+    def plan_calibration(self, slices: int, run: Run, *, waiting: bool) -> bytes | None:
+        """A CALIBRATE edit, if one is due; `waiting`: while rows may still wait to be linked."""
+        held, options = self._columns, self._options
+        if not calibration.is_due(held, waiting):
+            return None
+        version = int(held.meta.data[GRAPH_VERSION])
+        ground = calibration.Ground(held, self._graph, measure_of(held, options), self._scratches)
+        return edit.encode_calibration(version, calibration.calibrate(ground, slices, run))
 
     def _plan_codes(self) -> bytes | None:
         """A TRAIN or CODE edit, if one is due."""

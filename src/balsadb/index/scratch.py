@@ -42,6 +42,11 @@ class ScratchPool:
         """Distances computed with the scratches of this pool, those at work included."""
         return sum(int(counters[DISTANCES]) for counters in self._counters)
 
+    @property
+    def idle_bytes(self) -> int:
+        """Bytes of the scratches that nobody uses now."""
+        return sum(part.nbytes for scratch in self._idle for part in scratch)
+
     def _make(self, rows: int, keys: int, counters: NDArray[np.int64]) -> Scratch:
         roomy = rows + rows // 4 + 1_024  # not a new one for every row added
         counters[EPOCH] = 0

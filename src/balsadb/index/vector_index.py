@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from balsadb.columns import ColumnSet
 from balsadb.columns.reserve import Reserve
+from balsadb.index import calibration, tuning
 from balsadb.index.applier import apply_edit, write_codes
 from balsadb.index.check import violations
 from balsadb.index.distance_kernels import Graph, Measure
@@ -27,13 +28,15 @@ from balsadb.index.layout import (
     draw_layers,
     open_columns,
 )
-from balsadb.index.metrics import scores_of
+from balsadb.index.metrics import larger_is_better, scores_of
 from balsadb.index.options import EF_MAX, ROWS_MAX, IndexOptions, Precision
 from balsadb.index.planner import Planner, Run, measure_of
 from balsadb.index.scratch import ScratchPool
 from balsadb.index.search_kernels import Request, search_queries
 
 Rows = NDArray[np.uint32]
+AUTO = 0
+"""As `ef`: the calibrated width."""
 SCORED_MORE = 16
 """Candidates beyond `k` that are scored exactly, at least (and as many as `k`)."""
 _NO_MASK: NDArray[np.bool_] = np.zeros(0, np.bool_)
@@ -188,13 +191,14 @@ class VectorIndex:
         query: NDArray[np.float32],
         k: int,
         *,
-        ef: int,
+        ef: int = AUTO,
         slots: NDArray[np.bool_] | None = None,
         exact: bool = False,
         precision: Precision = _USUAL,
     ) -> tuple[Rows, NDArray[np.float32]]:
         """The `k` live rows nearest to `query` (dim,), best first, and their scores; ties by row.
 
+        `ef` AUTO: the width that was measured to reach the precision's target recall (`ef_for`).
         `slots`: a mask over slots; only rows of set slots count. Fewer than `k` only if fewer
         match. Scores are exact, whatever the `precision`.
         """
@@ -209,7 +213,7 @@ class VectorIndex:
         queries: NDArray[np.float32],
         k: int,
         *,
-        ef: int,
+        ef: int = AUTO,
         slots: NDArray[np.bool_] | None = None,
         exact: bool = False,
         precision: Precision = _USUAL,
@@ -217,6 +221,7 @@ class VectorIndex:
         """`search` for each of `queries` (q, dim) in one call: rows (q, k), scores (q, k) and how
         many of each are filled (q,); the rest is zero."""
         count = len(queries)
+        ef = ef or self.ef_for(k, precision.target_recall, filtered=slots is not None)
         rows = np.zeros((count, k), np.uint32)
         distances = np.zeros((count, k), np.float32)
         counts = np.zeros(count, np.int64)
@@ -253,6 +258,74 @@ class VectorIndex:
             self._scratches.give(scratch)
         return rows, scores_of(self.options.metric, distances), counts
 
+    def ef_for(self, k: int, target_recall: float, *, filtered: bool = False) -> int:
+        """The beam width that finds `target_recall` (0..1) of the `k` nearest, by the measurement
+        that the log carries (`tuning`): the same on every replica."""
+        target = min(max(round(target_recall * tuning.ONE), 0), tuning.ONE)
+        regime = tuning.FILTERED if filtered else tuning.PLAIN
+        return tuning.ef_for(self._columns.tuning.used, regime, k, target)
+
+    @property
+    def calibrated_rows(self) -> int:
+        """Live rows when beam widths were measured last; 0: never."""
+        measured = self._columns.tuning.used
+        return int(measured[tuning.ROWS_MEASURED]) if len(measured) else 0
+
+    def plan_calibration(self, *, slices: int = 1, run: Run = map) -> bytes | None:
+        """The edit that measures beam widths now, if it is due, whether rows wait or not."""
+        return self._planner.plan_calibration(slices, run, waiting=False)
+
+    def recall(
+        self,
+        sample: "NDArray[np.float32] | int",
+        k: int,
+        *,
+        ef: int = AUTO,
+        slots: NDArray[np.bool_] | None = None,
+        target_recall: float = _USUAL.target_recall,
+    ) -> float:
+        """Mean share of the true `k` nearest that `search` finds: for queries (q, dim), or for
+        about so many stored vectors, each searched as if it were not stored (`calibration`). 1
+        where there is nothing to find."""
+        ef = ef or self.ef_for(k, target_recall, filtered=slots is not None)
+        if isinstance(sample, int):
+            ground = calibration.Ground(self._columns, self._graph, self.measure, self._scratches)
+            own = calibration.sample(self._columns, sample)
+            mask = None if slots is None else _plain(slots)
+            found, truth = (
+                calibration.left_out(ground, own, (k, width), mask, (1, map)) for width in (ef, 0)
+            )
+        else:
+            sign = -1 if larger_is_better(self.options.metric) else 1
+            found, truth = (
+                calibration.answers(sign * scores, counts)
+                for _, scores, counts in (
+                    self.search_many(sample, k, ef=ef, slots=slots, exact=exact)
+                    for exact in (False, True)
+                )
+            )
+        return float(calibration.recalls(found, truth, k).mean()) if len(found.counts) else 1.0
+
+    def memory(self) -> dict[str, int]:
+        """Bytes in use by part: vectors, codes, links, upper links, bookkeeping (all else that
+        grows with the rows), scratch (of the searches and plans that ran at once, kept)."""
+        held = self._columns
+        parts = {
+            "vectors": (held.vectors,),
+            "codes": (held.codes, held.bias, held.quantiser),
+            "links": (held.links0,),
+            "upper_links": (held.upper_links, held.upper_offset),
+            "bookkeeping": (held.layer, held.state, held.row_slot, held.tuning, held.meta),
+        }
+        sizes = {
+            name: sum(column.rows * column.row_bytes for column in columns)
+            for name, columns in parts.items()
+        }
+        slots = int(held.row_slot.used.max(initial=0)) + 1
+        sizes["bookkeeping"] += 4 * slots + self._tail.nbytes + held.rows.top // 8
+        sizes["scratch"] = self._scratches.idle_bytes
+        return sizes
+
     def vectors(self, rows: NDArray[np.integer[Any]]) -> NDArray[np.float32]:
         """A copy of the stored vectors of `rows`, shape (n, dim)."""
         return self._columns.vectors.data[rows]
@@ -266,6 +339,12 @@ class VectorIndex:
     def row_slot(self) -> Rows:
         """The slot of every row, shape (rows reserved,): the column's data, not to be written."""
         return self._columns.row_slot.data
+
+    @property
+    def slot_row(self) -> Rows:
+        """One more than the live row of every slot that has one, shape (slots reserved,); not to be
+        written, and without meaning for other slots."""
+        return self._slot_row
 
     @property
     def rows(self) -> int:

@@ -24,6 +24,7 @@ Paths are strings, parts joined by "/", relative to the root; "" is the root its
 import contextlib
 import errno
 import fcntl
+import mmap
 import os
 import shutil
 from collections.abc import Generator
@@ -292,6 +293,18 @@ class RealFiles:
         with _disk_failure("mkdir", directory):
             directory.mkdir(exist_ok=True)
         _sync_directory(directory.parent)
+
+
+def map_unnamed(folder: str | Path, size: int) -> mmap.mmap:
+    """A shared mapping of `size` zero bytes of a new file without a name in `folder`: it takes disk
+    as it is written, and goes with the mapping, however the process ends. DiskFailed."""
+    with _disk_failure("map a file in", folder):
+        descriptor = os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            os.ftruncate(descriptor, size)
+            return mmap.mmap(descriptor, size, flags=mmap.MAP_SHARED)
+        finally:
+            os.close(descriptor)
 
 
 def _sync_directory(full: Path) -> None:

@@ -1,0 +1,230 @@
+"""The bare index: everything it refuses, as one table. Each refusal names what is wrong and leaves
+every column as it was."""
+
+import os
+import struct
+
+import numpy as np
+import pytest
+
+from balsadb.embedded.index import NO_ID, Index
+from balsadb.embedded.index_file import VERSION
+from balsadb.errors import DamagedFile, InvalidInput, LimitExceeded, NotFound
+
+DIM = 16
+ONE = np.ones((1, DIM), np.float32)
+FOURTH = np.arange(DIM) == 3
+
+
+def vectors(count: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(count, DIM)).astype(np.float32)
+
+
+SHAPES = [
+    ("{}", np.ones((2, DIM + 1))),
+    ("{}", np.ones((1, DIM - 1))),
+    ("{}", np.ones(DIM + 1)),
+    ("{}", np.ones((2, 2, DIM))),
+    ("{}", np.zeros((0, DIM))),
+    ("{}", []),
+    ("{}", [[]]),
+    ("{}", [[1.0] * DIM, [1.0]]),
+]
+TYPES = [
+    ("{}", [["a"] * DIM]),
+    ("{}", ONE.astype(np.complex64)),
+    ("{}", ONE.astype(object)),
+    ("{}", ONE.astype("datetime64[s]")),
+    ("{}", [[None] * DIM]),
+    ("{}", "text"),
+    ("{}", {"a": 1}),
+]
+VALUES = [
+    ("{}[0][3]", np.where(FOURTH, np.nan, ONE)),
+    ("{}[0][3]", np.where(FOURTH, np.inf, ONE)),
+    ("{}[0][3]", np.where(FOURTH, -np.inf, ONE)),
+    ("{}[0][0]", np.full((1, DIM), 1e39)),
+    ("{}[1]", np.concatenate((ONE, 1e18 * ONE))),
+    ("{}", np.concatenate((ONE, 0 * ONE))),
+]
+NOT_WHOLE = [0, -1, 1.5, "1", None, True, [1], np.float32(2)]
+IDS = [
+    ("ids", [1, 2]),
+    ("ids", [-1]),
+    ("ids", [1.5]),
+    ("ids", ["a"]),
+    ("ids", [NO_ID]),
+    ("ids", [2**64]),
+    ("ids", [[1]]),
+    ("ids", [None]),
+    ("ids", [True]),
+    ("ids", []),
+]
+FILTERS = [[0.5], np.ones((2, 2), bool), ["a"], [-1], [[1]], [NO_ID], object()]
+TARGETS = [0, 1, -0.5, 1.5, float("nan"), "0.9", None, True]
+
+REFUSED = [
+    *(("add", field.format("vectors"), {"vectors": bad}) for field, bad in SHAPES + TYPES + VALUES),
+    *(("add", field, {"vectors": ONE, "ids": bad}) for field, bad in IDS),
+    ("add", "ids", {"vectors": np.repeat(ONE, 2, 0), "ids": [4, 4]}),
+    ("add", "ids", {"vectors": np.repeat(ONE, 3, 0), "ids": [0, 9, 0]}),
+    *(("delete", field, {"ids": bad}) for field, bad in IDS[1:]),
+    *(
+        (method, field.format(name), {name: bad} | more)
+        for method, name, more in (("search", "queries", {"k": 1}), ("recall", "sample", {}))
+        for field, bad in SHAPES + VALUES + TYPES[:5]
+    ),
+    *((method, "k", {"k": bad}) for method in ("search", "recall") for bad in [*NOT_WHOLE, 4_097]),
+    *(
+        (method, "ef", {"k": 3, "ef": bad})
+        for method in ("search", "recall")
+        for bad in [*NOT_WHOLE, 2, 4_097, "many", ""]
+    ),
+    *(
+        (method, "target_recall", {"k": 1, "target_recall": bad})
+        for method in ("search", "recall")
+        for bad in TARGETS
+    ),
+    *(
+        (method, "filter", {"k": 1, "filter": bad})
+        for method in ("search", "recall")
+        for bad in FILTERS
+    ),
+    *(("search", "threads", {"k": 1, "threads": bad}) for bad in NOT_WHOLE),
+    *(("recall", "sample", {"sample": bad}) for bad in [0, -3, 2.5, True, None, "text"]),
+]
+DEFAULTS = {"add": {}, "delete": {}, "search": {"queries": ONE}, "recall": {"sample": ONE}}
+
+
+@pytest.fixture(scope="module")
+def index() -> Index:
+    index = Index(DIM)
+    index.add(vectors(5))
+    return index
+
+
+def state(index: Index) -> tuple:
+    return index._columns.digest(), len(index), len(index._table), index.memory()
+
+
+@pytest.mark.parametrize(("method", "field", "call"), REFUSED)
+def test_a_bad_call_names_the_parameter_and_changes_nothing(index, method, field, call):
+    before = state(index)
+    with pytest.raises((InvalidInput, LimitExceeded)) as caught:
+        getattr(index, method)(**DEFAULTS[method] | call)
+    assert caught.value.field == field
+    assert caught.value.rule
+    assert state(index) == before
+
+
+@pytest.mark.parametrize(
+    ("field", "bad"),
+    [
+        *(("dim", bad) for bad in [*NOT_WHOLE, 70_000]),
+        *(("metric", bad) for bad in ["Cosmic", "", "cosine", None, 3]),
+        *(("m", bad) for bad in [*NOT_WHOLE, 1, 65, 16.0]),
+        *(("ef_construct", bad) for bad in [*NOT_WHOLE, 5_000]),
+        *(("threads", bad) for bad in NOT_WHOLE if bad is not None),
+        *(("quantization", bad) for bad in ["", "int4", "INT8", 8, True, b"int8"]),
+        *(("vectors_on_disk", bad) for bad in [None, 1, "no/such/folder", b"."]),
+    ],
+)
+def test_a_bad_parameter_is_named(field, bad):
+    with pytest.raises((InvalidInput, LimitExceeded)) as caught:
+        Index(**({"dim": 4} | {field: bad}))
+    assert caught.value.field == field
+    assert caught.value.rule
+
+
+def test_unknown_ids_are_reported_and_the_others_deleted():
+    index = Index(DIM)
+    index.add(vectors(5))
+    assert index.delete([7, 3, 2**63]).tolist() == [7, 2**63]
+    before = state(index)
+    assert index.delete([3, 7]).tolist() == [3, 7]
+    assert state(index) == before
+    assert 3 not in index
+    assert not any(odd in index for odd in (-1, NO_ID, 2**70, "4", 4.0, None, [4]))
+    assert np.uint64(4) in index
+
+
+def test_a_query_without_direction_is_refused_under_cosine_only():
+    index = Index(DIM)
+    with pytest.raises(InvalidInput, match="zero"):
+        index.search(np.zeros(DIM), 1)
+    with pytest.raises(InvalidInput, match="zero"):
+        index.recall(np.zeros((1, DIM)))
+    assert Index(DIM, "Dot").search(np.zeros(DIM), 1)[0].tolist() == [[NO_ID]]
+
+
+# ---------------------------------------------------------------------- files
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory) -> bytes:
+    index = Index(DIM, "Cosine", m=8, ef_construct=40, threads=1)
+    index.add(vectors(1_500), ids=np.arange(1_500) * 3)
+    index.add(vectors(40, 1))
+    index.delete([0, 3, 6])
+    path = tmp_path_factory.mktemp("index") / "some.balsa"
+    index.save(path)
+    return path.read_bytes()
+
+
+def refuses(path, data: bytes, match: str = "[a-z]") -> None:
+    path.write_bytes(data)
+    with pytest.raises(DamagedFile, match=match):
+        Index.load(path)
+    assert path.read_bytes() == data, "what is refused is left alone"
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(NotFound, match="nothing\\.balsa"):
+        Index.load(tmp_path / "nothing.balsa")
+    with pytest.raises(NotFound):
+        Index.load(tmp_path)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_truncated_file_is_damaged(saved, tmp_path):
+    for length in [0, 7, 31, 32, 200, len(saved) // 2, len(saved) - 1]:
+        refuses(tmp_path / "cut.balsa", saved[:length])
+    refuses(tmp_path / "cut.balsa", saved + b"\0", "bytes")
+
+
+def test_a_changed_byte_anywhere_is_damage(saved, tmp_path):
+    data = bytearray(saved)
+    for at in [*range(0, 400, 13), *range(400, len(data), len(data) // 40)]:
+        data[at] ^= 0x10
+        refuses(tmp_path / "flipped.balsa", bytes(data))
+        data[at] ^= 0x10
+
+
+@pytest.mark.parametrize("version", [0, 1, VERSION + 1, 2**32 - 1])
+def test_another_version_is_refused_and_both_are_named(saved, tmp_path, version):
+    data = saved[:8] + struct.pack("<I", version) + saved[12:]
+    refuses(tmp_path / "other.balsa", data, f"format {version}, this version reads {VERSION}")
+
+
+def test_another_kind_of_file_is_refused(saved, tmp_path):
+    refuses(tmp_path / "other.balsa", b"PK\x03\x04" + bytes(1_000), "not a saved index")
+
+
+@pytest.mark.parametrize("bad", [0, "2", 1.5])
+def test_bad_parameters_of_load_are_named(saved, tmp_path, bad):
+    (tmp_path / "some.balsa").write_bytes(saved)
+    with pytest.raises(InvalidInput) as caught:
+        Index.load(tmp_path / "some.balsa", threads=bad)
+    assert caught.value.field == "threads"
+    with pytest.raises(InvalidInput) as caught:
+        Index.load(tmp_path / "some.balsa", vectors_on_disk=bad)
+    assert caught.value.field == "vectors_on_disk"
+
+
+def test_a_directory_is_no_place_for_a_file(index, tmp_path):
+    (tmp_path / "folder").mkdir()
+    before = state(index)
+    with pytest.raises(InvalidInput, match="is a directory"):
+        index.save(tmp_path / "folder")
+    assert os.listdir(tmp_path) == ["folder"]
+    assert state(index) == before
