@@ -37,7 +37,7 @@ from balsadb.index.layout import (
 from balsadb.index.metrics import KERNEL_CODES
 from balsadb.index.options import IndexOptions
 from balsadb.index.plan_kernels import Base, Batch, Changes, Groups, plan_changes, plan_links
-from balsadb.index.quantiser import ERROR_GROWTH, GROWTH, error, sample_rows, train
+from balsadb.index.quantiser import GROWTH, LOOK_ROWS, fits, sample_rows, train
 from balsadb.index.scratch import ScratchPool
 
 EDIT_BYTES_MAX: Final = 900_000
@@ -86,21 +86,21 @@ class Planner:
             return edit.encode_coding(version, coded, count)
         if not options.quantization:
             return None
-        present = held.state.rows
+        present, trained = held.state.rows, int(meta[QUANTISER_EPOCH])
         seen = max(int(meta[TRAINED_ROWS]), self._quantiser_checked_rows)
-        if present < (GROWTH * seen if int(meta[QUANTISER_EPOCH]) else options.codes_rows_min):
+        if present < max(GROWTH * seen, 0 if trained else options.codes_rows_min):
             return None
         self._quantiser_checked_rows = present
         states = held.state.data[:present]
         live = np.flatnonzero((states == TAIL) | (states == LINKED)).astype(np.uint32)
         if len(live) < min(present, options.codes_rows_min) // 2:
             return None
-        sample = held.vectors.data[sample_rows(live, options.dim)]
-        better = train(sample)
-        if int(meta[QUANTISER_EPOCH]):
-            old = error(sample, held.quantiser.data)
-            if old <= ERROR_GROWTH * error(sample, better):
-                return None
+        look = held.vectors.data[sample_rows(live, options.dim, LOOK_ROWS)]
+        if trained and fits(look, held.quantiser.data):
+            return None
+        better = train(held.vectors.data[sample_rows(live, options.dim)])
+        if better is None:  # walks go on as they do
+            return None
         return edit.encode_training(version, better)
 
     def _plan_links(self, rows_limit: int, slices: int, run: Run) -> bytes | None:
