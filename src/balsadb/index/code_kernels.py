@@ -37,16 +37,15 @@ def _vector(kind, lanes):
     return ir.VectorType(kind, lanes)
 
 
-def _choose() -> str:
-    """The best way that this processor and this LLVM have."""
-    wanted = instructions_wanted()
+def _ways() -> tuple[str, ...]:
+    """The ways that this processor and this LLVM have, the best one last."""
     features = llvm.get_host_cpu_features()
     ways = ["plain"]
     if features.get("avx2"):
         ways.append("avx2")
     if features.get("avx512vnni") and features.get("avx512bw") and _knows_vnni():
         ways.append("vnni")
-    return wanted if wanted in ways else ways[-1]
+    return tuple(ways)
 
 
 def _knows_vnni() -> bool:
@@ -65,7 +64,8 @@ def _knows_vnni() -> bool:
     return True
 
 
-WAY: Final = _choose()
+WAYS: Final = _ways()
+WAY: Final = instructions_wanted() if instructions_wanted() in WAYS else WAYS[-1]
 """Which instructions are used: "vnni", "avx2" or "plain"."""
 
 

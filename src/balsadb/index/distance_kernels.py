@@ -48,12 +48,12 @@ EPOCH_MAX = 255
 DISTANCES = 0
 EPOCH = 1
 
-BIAS_BITS = 16
-"""Fraction bits of `Target.factor`."""
+BIAS_BITS = 24
+"""Fraction bits of `Target.factor`: at most 26 bits, times 31 of a bias, stay below 63."""
+SCALE_MAX = 4.0
+"""Coded queries of squared distances are no finer than this part of a step."""
 CODE_MIDDLE = 128
 """The code of the mean."""
-LARGE = 1e9
-"""Magnitude, in steps of the quantiser, beyond which an element of a query is cut."""
 MAX_INT32 = 0x7FFFFFFF
 
 
@@ -189,7 +189,17 @@ def code_bytes(how):
 def code_of(value, mean, inverse):
     """The code of one element, 0..255: round half to even, cut at the ends."""
     steps = (value - mean) * inverse
-    return int32(np.rint(min(max(steps, float32(-128)), float32(127)))) + int32(CODE_MIDDLE)
+    cut = min(float32(127), max(float32(-128), steps))  # in this order a NaN becomes -128
+    return int32(np.rint(cut)) + int32(CODE_MIDDLE)
+
+
+@part
+def steps_of(how, value, mean, inverse):
+    """An element of a query as the inner product of its code needs it: around the mean, in steps,
+    for squared distances, else as it is. In float64, where nothing overflows."""
+    if how.kind == SQUARED:
+        return (float64(value) - float64(mean)) * float64(inverse)
+    return float64(value)
 
 
 @part
@@ -208,28 +218,18 @@ def aim(graph, how, scratch, values):
                 code[at] = np.uint8(code_of(values[at], graph.quantiser[at], inverse))
             unit = step
         else:
-            centred = how.kind == SQUARED
-            largest = float32(0)
+            largest = float64(0)
             for at in range(dim):
-                value = values[at]
-                if centred:
-                    value = (value - graph.quantiser[at]) * inverse
-                largest = max(largest, min(abs(value), float32(LARGE)))
-            scale = float32(QUERY_MAX) / largest if largest > float32(0) else float32(0)
-            if centred:
-                scale = min(
-                    scale, float32(4)
-                )  # no finer than a quarter of a step: factor stays small
-                factor = int64(np.rint(scale * float32(1 << (BIAS_BITS - 1))))
+                largest = max(largest, abs(steps_of(how, values[at], graph.quantiser[at], inverse)))
+            scale = QUERY_MAX / largest if largest > 0 else float64(0)
+            unit = step
+            if how.kind == SQUARED:
+                scale = min(scale, SCALE_MAX)
+                factor = int64(np.rint(scale * (1 << (BIAS_BITS - 1))))
                 unit = 2 * step * step
-            else:
-                unit = step
-            unit = unit / float64(scale) if scale > float32(0) else float64(0)
+            unit = unit / scale if scale > 0 else float64(0)
             for at in range(dim):
-                value = values[at]
-                if centred:
-                    value = (value - graph.quantiser[at]) * inverse
-                value = min(max(value, float32(-LARGE)), float32(LARGE)) * scale
+                value = steps_of(how, values[at], graph.quantiser[at], inverse) * scale
                 code[at] = np.uint8(int32(np.rint(value)) & int32(255))
     return Target(address_of(values), address_of(scratch.code), factor, unit)
 

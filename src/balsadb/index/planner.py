@@ -39,7 +39,7 @@ from balsadb.index.layout import (
 from balsadb.index.metrics import KERNEL_CODES, Metric
 from balsadb.index.options import IndexOptions
 from balsadb.index.plan_kernels import REACH, Base, Batch, Changes, Groups, plan_changes, plan_links
-from balsadb.index.quantiser import ERROR_GROWTH, GROWTH, error, sample_rows, train
+from balsadb.index.quantiser import GROWTH, LOOK_ROWS, fits, sample_rows, train
 from balsadb.index.repair import DUE_SHARE, IDLE_SHARE, URGENT_SHARE, Repairer
 from balsadb.index.scratch import ScratchPool
 from balsadb.index.slicing import Run
@@ -97,9 +97,8 @@ class Planner:
         meta, options = self._columns.meta.data, self._options
         least, rows = options.codes_rows_min, self._columns.state.rows
         seen = max(int(meta[TRAINED_ROWS]), self._quantiser_checked_rows)
-        if not options.quantization or rows < (
-            GROWTH * seen if int(meta[QUANTISER_EPOCH]) else least
-        ):
+        enough = max(GROWTH * seen, 0 if int(meta[QUANTISER_EPOCH]) else least)
+        if not options.quantization or rows < enough:
             return False
         live = int(meta[TAIL_COUNT]) + int(meta[LINKED_COUNT]) - int(meta[LINKED_DEAD_COUNT])
         return live >= max(1, min(rows, least) // 2)
@@ -149,12 +148,12 @@ class Planner:
         live = np.flatnonzero((states == TAIL) | (states == LINKED)).astype(np.uint32)
         if not len(live):
             return None  # they died since they were counted
-        sample = held.vectors.data[sample_rows(live, options.dim)]
-        better = train(sample)
-        if int(meta[QUANTISER_EPOCH]):
-            old = error(sample, held.quantiser.data)
-            if old <= ERROR_GROWTH * error(sample, better):
-                return None
+        look = held.vectors.data[sample_rows(live, options.dim, LOOK_ROWS)]
+        if int(meta[QUANTISER_EPOCH]) and fits(look, held.quantiser.data):
+            return None
+        better = train(held.vectors.data[sample_rows(live, options.dim)])
+        if better is None:  # walks go on as they do
+            return None
         return edit.encode_training(version, better)
 
     def _plan_links(self, rows_limit: int, slices: int, run: Run) -> bytes | None:

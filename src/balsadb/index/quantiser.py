@@ -1,8 +1,11 @@
-"""Training the quantiser: one step for all dimensions, around the mean.
+"""Training the quantiser: one step for all dimensions, around the middle.
 
 An element x becomes the code round((x - mean) / step) + 128, cut to 0..255. One step for all
 dimensions keeps distances between codes proportional to distances between vectors. The step is the
 one that loses least on a sample: a small step cuts off outliers, a large one is coarse.
+
+A few wild rows must not decide, or all others would share one code: the mean is that of the rows
+near a rough middle, and what one row can lose is limited by how far the others lie (`_usual`).
 
 Only the leader trains, and the log carries what came out, so nothing here needs to be reproducible;
 making the codes does (`quantise_kernels`).
@@ -15,47 +18,83 @@ from numpy.typing import NDArray
 
 SAMPLE_ROWS: Final = 16_384
 SAMPLE_ELEMENTS: Final = 1 << 22
+LOOK_ROWS: Final = 2_048
+"""Rows of the sample that tells whether a quantiser still fits."""
+MIDDLE_ROWS: Final = 512
+"""Rows that the rough middle is taken from."""
+USUAL_SHARE: Final = 0.995
+"""The share of rows that counts as not wild."""
 CUTS: Final = (1.0, 0.99999, 0.9999, 0.9995, 0.999, 0.998, 0.995)
 """Shares of elements that the candidate steps leave uncut."""
 LEVELS: Final = 127
-GROWTH: Final = 4
-"""Rows have grown this much since a training: look whether another one would do better."""
+GROWTH: Final = 1.25
+"""Rows have grown this much since the last look: see whether another quantiser would do better."""
 ERROR_GROWTH: Final = 1.5
 """A quantiser whose squared error is this much above a new one's is replaced."""
 
 Floats = NDArray[np.float32]
 
 
-def sample_rows(rows: NDArray[np.uint32], dim: int) -> NDArray[np.uint32]:
-    """A part of some rows, evenly spread."""
-    count = max(256, min(SAMPLE_ROWS, SAMPLE_ELEMENTS // dim))
+def sample_rows(rows: NDArray[np.uint32], dim: int, most: int = SAMPLE_ROWS) -> NDArray[np.uint32]:
+    """At most `most` of some rows, fewer for long vectors, evenly spread."""
+    count = max(256, min(most, SAMPLE_ELEMENTS // dim))
     if len(rows) <= count:
         return rows
     return rows[np.linspace(0, len(rows) - 1, count).astype(np.int64)]
 
 
-def train(sample: Floats) -> Floats:
-    """The quantiser for vectors like `sample` (n, dim): float32 (dim + 2,), mean, step, inverse."""
-    mean = sample.mean(axis=0, dtype=np.float64).astype(np.float32)
-    sizes = np.abs(sample - mean).ravel()
-    largest = np.quantile(sizes, CUTS, method="higher").astype(np.float32)
-    best = min(
-        (float(size) / LEVELS for size in largest), key=lambda step: _loss(sample - mean, step)
-    )
-    step = np.float32(best)
-    inverse = np.float32(1) / step if step > 0 else np.float32(0)
-    if not np.isfinite(inverse):  # vectors so small that they are all but equal
-        step, inverse = np.float32(0), np.float32(0)
-    return np.concatenate((mean, np.array([step, inverse], np.float32)))
+def train(sample: Floats) -> Floats | None:
+    """The quantiser for vectors like `sample` (n, dim): float32 (dim + 2,), mean, step, inverse.
+    None if there is none: the vectors are equal, or too small or too large for float32."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean = _middle(sample)
+        centred = sample - mean
+        sizes = np.abs(centred).ravel()
+        largest = np.quantile(sizes, CUTS, method="higher").astype(np.float32)
+        usual = _usual(centred)
+        steps = {float(size) / LEVELS for size in largest if size > 0}
+        if not steps:
+            return None
+        best = min(sorted(steps), key=lambda step: _loss(centred, step, usual))
+        step = np.float32(best)
+        inverse = np.float32(1) / step
+    quantiser = np.concatenate((mean, np.array([step, inverse], np.float32)))
+    return quantiser if np.isfinite(quantiser).all() else None
+
+
+def fits(sample: Floats, quantiser: Floats) -> bool:
+    """Whether no other quantiser would be much better for vectors like `sample`."""
+    better = train(sample)
+    if better is None:
+        return True
+    return error(sample, quantiser) <= ERROR_GROWTH * error(sample, better)
 
 
 def error(sample: Floats, quantiser: Floats) -> float:
-    """Mean squared error of the codes of `sample`."""
-    return _loss(sample - quantiser[:-2], float(quantiser[-2]))
+    """Mean squared error of the codes of `sample`, wild rows limited."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        usual = _usual(sample - _middle(sample))
+        return _loss(sample - quantiser[:-2], float(quantiser[-2]), usual)
 
 
-def _loss(centred: Floats, step: float) -> float:
-    if step <= 0:
-        return float(np.square(centred, dtype=np.float64).mean())
+def _middle(sample: Floats) -> Floats:
+    """The mean of the rows that lie near the median of a few."""
+    few = sample[np.linspace(0, len(sample) - 1, min(len(sample), MIDDLE_ROWS)).astype(np.int64)]
+    away = _squares(sample - np.median(few, axis=0).astype(np.float32))
+    near = away <= 4 * np.quantile(away, USUAL_SHARE, method="lower")
+    return sample[near].mean(axis=0, dtype=np.float64).astype(np.float32)
+
+
+def _usual(centred: Floats) -> float:
+    """Squared length that all but wild rows stay below."""
+    return float(np.quantile(_squares(centred), USUAL_SHARE, method="lower"))
+
+
+def _squares(rows: Floats) -> NDArray[np.float64]:
+    """Squared lengths (n,)."""
+    return np.einsum("ij,ij->i", rows, rows, dtype=np.float64, casting="safe")
+
+
+def _loss(centred: Floats, step: float, usual: float) -> float:
     codes = np.clip(np.rint(centred / np.float32(step)), -128, 127) * np.float32(step)
-    return float(np.square(centred - codes, dtype=np.float64).mean())
+    return float(np.minimum(_squares(centred - codes), usual).mean())

@@ -1,0 +1,450 @@
+"""The kernels of 8-bit codes against twins in NumPy, in every way that this processor has."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numba import njit, types
+from numba.extending import intrinsic
+
+from balsadb.columns import ColumnSet
+from balsadb.index import IndexOptions, Metric, VectorIndex, code_kernels, prepare_vector
+from balsadb.index import distance_kernels as k
+from balsadb.index import search_kernels as s
+from balsadb.index.flat import distances
+from balsadb.index.intrinsics import address_of
+from balsadb.index.layout import ENTRY, FREE, LINKED, TAIL, TOP_LAYER
+from balsadb.index.metrics import scores_of
+from balsadb.index.quantise_kernels import code_rows
+
+QUICK = settings(max_examples=40, deadline=None)
+metrics = st.sampled_from(list(Metric))
+seeds = st.integers(0, 2**32 - 1)
+DIMS = [1, 2, 3, 63, 64, 65, 127, 128, 129, 1_000, 4_096]
+
+
+def build(metric: Metric, vectors: np.ndarray, batch: int = 1_024, **options) -> VectorIndex:
+    """An index that goes by codes from its first edit on."""
+    defaults = {"m": 4, "ef_construct": 16, "rows_max": 8_192, "graph_rows_min": 1}
+    fixed = IndexOptions(vectors.shape[1], metric, **(defaults | {"codes_rows_min": 1} | options))
+    index = VectorIndex(ColumnSet(), "v", fixed)
+    index.add(np.arange(len(vectors), dtype=np.uint32), vectors)
+    while (edit := index.plan(batch)) is not None:
+        assert index.apply(edit)
+    return index
+
+
+# ------------------------------------------------------------------ integer sums
+
+
+def _of_way(table, way):
+    """`product4` or `gap4` in one way, callable: (query, rows (4, bytes), blocks, out (4,))."""
+
+    @intrinsic
+    def sums(typingctx, query, first, second, third, fourth, blocks, out):
+        word = types.uint64
+        arguments = (*[word] * 5, types.int64, word)
+        return types.void(*arguments), code_kernels._codegen(table[way])
+
+    @njit
+    def call(query, rows, blocks, out):
+        sums(
+            address_of(query),
+            address_of(rows[0]),
+            address_of(rows[1]),
+            address_of(rows[2]),
+            address_of(rows[3]),
+            blocks,
+            address_of(out),
+        )
+
+    return call
+
+
+PRODUCTS = {way: _of_way(code_kernels._PRODUCTS, way) for way in code_kernels.WAYS}
+GAPS = {way: _of_way(code_kernels._GAPS, way) for way in code_kernels.WAYS}
+
+
+def _check_sums(query: np.ndarray, rows: np.ndarray) -> None:
+    """`query` int8 for products; gaps take its bytes as codes."""
+    blocks = rows.shape[1] // code_kernels.BLOCK_BYTES
+    wide = rows.astype(np.int32)
+    gaps = np.abs(wide - query.view(np.uint8).astype(np.int32)).sum(axis=1)
+    for calls, expected in ((PRODUCTS, wide @ query.astype(np.int32)), (GAPS, gaps)):
+        for way, call in calls.items():
+            out = np.full(6, 77, np.int32)
+            call(query.view(np.uint8), rows, blocks, out[1:5])
+            assert out.tolist() == [77, *expected.tolist(), 77], way
+
+
+@QUICK
+@given(st.integers(1, 4_096), seeds)
+def test_sums_equal_numpy(dim, seed):
+    rng = np.random.default_rng(seed)
+    width = -(-dim // 64) * 64
+    query, rows = np.zeros(width, np.int8), np.zeros((4, width), np.uint8)
+    query[:dim] = rng.integers(-64, 65, dim)
+    rows[:, :dim] = rng.integers(0, 256, (4, dim))
+    _check_sums(query, rows)
+
+
+@pytest.mark.parametrize("width", [64, 128, 4_096, 65_536])
+@pytest.mark.parametrize("query", [(64, 64), (-64, -64), (64, -64), (-64, 64), (0, -64), (1, 0)])
+@pytest.mark.parametrize("code", [(255, 255), (0, 255), (255, 0), (0, 0)])
+def test_sums_at_their_extremes(width, query, code):
+    queries = np.tile(np.array(query, np.int8), width // 2)
+    rows = np.tile(np.array(code, np.uint8), (4, width // 2))
+    rows[1, ::7] = 255
+    rows[2, -1] = 1
+    _check_sums(queries, rows)
+
+
+def test_the_way_is_one_of_those_there_are():
+    assert code_kernels.WAY in code_kernels.WAYS
+    assert code_kernels.WAYS[0] == "plain"
+    wanted = os.environ.get("BALSADB_KERNELS", "")
+    assert wanted not in code_kernels.WAYS or wanted == code_kernels.WAY
+
+
+# ------------------------------------------------------------------ codes and targets
+
+
+def twin_codes(vectors: np.ndarray, quantiser: np.ndarray) -> np.ndarray:
+    """Codes (n, dim) as whole numbers around 0."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        steps = np.float32((vectors - quantiser[:-2]) * quantiser[-1])
+    steps = np.where(np.isnan(steps), np.float32(-128), steps)
+    return np.rint(np.clip(steps, np.float32(-128), np.float32(127))).astype(np.int32)
+
+
+@QUICK
+@given(st.integers(1, 200), st.sampled_from([0, 1e-30, 1.0, 1e20, 3e38]), seeds)
+def test_rows_are_coded_as_numpy_would(dim, scale, seed):
+    rng = np.random.default_rng(seed)
+    vectors = (rng.uniform(-1, 1, size=(9, dim)) * scale).astype(np.float32)
+    mean = (rng.uniform(-1, 1, size=dim) * min(scale, 1e38)).astype(np.float32)
+    step = np.float32(rng.choice([scale / 100, 1e-30, 1]) or 1)
+    inverse = np.float32(rng.choice([1, 0])) / step
+    quantiser = np.concatenate((mean, [step, inverse])).astype(np.float32)
+    rows = np.array([7, 2, 5], np.uint32)
+    codes, bias = np.zeros((9, dim + 5), np.uint8), np.full(9, 3, np.int32)
+    with np.errstate(over="ignore", invalid="ignore"):  # if it runs uncompiled
+        code_rows(vectors, quantiser, rows, codes, bias)
+    expected = twin_codes(vectors[rows], quantiser)
+    assert np.array_equal(codes[rows, :dim], expected + 128)
+    assert not codes[:, dim:].any()
+    assert np.array_equal(bias[rows], (expected * expected).sum(axis=1))
+    others = np.setdiff1d(np.arange(9), rows)
+    assert not codes[others].any()
+    assert (bias[others] == 3).all()
+
+
+def test_half_steps_round_to_even_and_everything_is_cut():
+    values = [-0.5, 0.5, 1.5, 2.5, 126.5, 127.5, -127.5, -128.5, 1e30, -1e30, np.inf, -np.inf]
+    vectors = np.array([values], np.float32)
+    quantiser = np.array([0] * len(values) + [1, 1], np.float32)
+    codes, bias = np.zeros((1, len(values)), np.uint8), np.zeros(1, np.int32)
+    with np.errstate(over="ignore", invalid="ignore"):
+        code_rows(vectors, quantiser, np.zeros(1, np.uint32), codes, bias)
+    wanted = [0, 0, 2, 2, 126, 127, -128, -128, 127, -128, 127, -128]
+    assert (codes[0].astype(int) - 128).tolist() == wanted
+
+
+@njit
+def _aim(graph, how, scratch, values, numbers):
+    target = k.aim(graph, how, scratch, values)
+    numbers[0], numbers[1] = target.factor, target.unit
+    return target.vector == address_of(values) and target.code == address_of(scratch.code)
+
+
+@njit
+def _bits(graph, how, scratch, values, count):
+    target = k.aim(graph, how, scratch, values)
+    k.distance_bits(graph, how, target, scratch.fresh, count, scratch.bits)
+
+
+def twin_aim(metric: Metric, query: np.ndarray, quantiser: np.ndarray):
+    """The coded query (int32), its factor and unit."""
+    step, inverse = float(quantiser[-2]), quantiser[-1]
+    if metric is Metric.MANHATTAN:
+        return twin_codes(query[np.newaxis], quantiser)[0] + 128, 0, step
+    squared = metric is Metric.EUCLID
+    values = query.astype(np.float64)
+    if squared:
+        values = (values - quantiser[:-2].astype(np.float64)) * float(inverse)
+    largest = float(np.abs(values).max())
+    scale = 64 / largest if largest else 0.0
+    scale = min(scale, 4.0) if squared else scale
+    unit = 2 * step * step if squared else step
+    factor = int(np.rint(scale * 2**23)) if squared else 0
+    return np.rint(values * scale).astype(np.int32), factor, unit / scale if scale else 0.0
+
+
+def twin_bits(metric: Metric, query: np.ndarray, quantiser: np.ndarray, codes: np.ndarray):
+    """Ordered bits (n,) of the coded distances of codes around 0 (n, dim)."""
+    code, factor, _ = twin_aim(metric, query, quantiser)
+    shown = codes.astype(np.int64) + 128
+    if metric is Metric.MANHATTAN:
+        return np.abs(shown - code).sum(axis=1)
+    weighted = (codes.astype(np.int64) ** 2).sum(axis=1) * factor >> 24
+    limit = 2**31 - 1
+    return np.clip(weighted - shown @ code.astype(np.int64), -limit, limit) + 2**31
+
+
+@QUICK
+@given(metrics, st.integers(1, 200), st.sampled_from([1e-30, 1e-5, 1.0, 1e18]), seeds)
+def test_targets_and_coded_distances_equal_their_twins(metric, dim, scale, seed):
+    rng = np.random.default_rng(seed)
+    vectors = prepare_vector(metric, (rng.normal(size=(40, dim)) + 2) * scale)
+    index = build(metric, vectors)
+    held, scratch = index._columns, index._scratches.take(40)
+    quantiser = held.quantiser.used
+    codes = twin_codes(vectors, quantiser)
+    for query in (
+        vectors[3],
+        prepare_vector(metric, rng.normal(size=dim) * scale),
+        prepare_vector(metric, rng.normal(size=dim) * scale * 1e-6),
+        prepare_vector(metric, rng.normal(size=dim) * min(scale * 1e9, 1e30)),
+        np.zeros(dim, np.float32),
+        quantiser[:-2].copy(),
+    ):
+        numbers = np.zeros(2)
+        scratch.code[:] = 99
+        assert _aim(index._graph, index.measure, scratch, query, numbers)
+        code, factor, unit = twin_aim(metric, query, quantiser)
+        found = scratch.code[:dim]
+        signed = found if metric is Metric.MANHATTAN else found.view(np.int8)
+        assert signed.tolist() == code.tolist()
+        assert not scratch.code[dim:].any()
+        assert numbers.tolist() == [factor, unit]
+        count = int(rng.integers(1, 41))
+        rows = rng.choice(40, count, replace=False)
+        scratch.fresh[:count] = rows
+        _bits(index._graph, index.measure, scratch, query, count)
+        expected = twin_bits(metric, query, quantiser, codes[rows])
+        assert scratch.bits[:count].tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("metric", list(Metric))
+def test_a_unit_of_coded_distance_is_worth_what_it_says(metric):
+    rng = np.random.default_rng(1)
+    vectors = prepare_vector(metric, rng.normal(size=(500, 40)))
+    index = build(metric, vectors)
+    quantiser = index._columns.quantiser.used
+    codes = twin_codes(vectors, quantiser)
+    query = vectors[0]
+    unit = twin_aim(metric, query, quantiser)[2]
+    coded = twin_bits(metric, query, quantiser, codes) * unit
+    exact = distances(metric, query, vectors).astype(np.float64)
+    misses = exact - coded
+    assert np.std(misses) < 0.03 * np.std(exact)
+
+
+# ------------------------------------------------------------------ masks
+
+
+@njit
+def _count_set(slots):
+    return s.count_set(slots)
+
+
+@njit
+def _gather(graph, scratch, slots, request):
+    return s.gather(graph, scratch, slots, request)
+
+
+@QUICK
+@given(st.integers(0, 5_000), st.sampled_from([0.0, 0.01, 0.5, 1.0]), st.integers(0, 7), seeds)
+def test_set_slots_are_counted(count, share, offset, seed):
+    mask = np.random.default_rng(seed).random(count + offset) < share
+    assert _count_set(mask[offset:].copy()) == mask[offset:].sum()
+    assert _count_set(mask[offset:]) == mask[offset:].sum()
+
+
+@QUICK
+@given(st.integers(1, 300), st.sampled_from([0.0, 0.1, 1.0]), st.booleans(), seeds)
+def test_the_live_rows_of_a_mask_are_gathered(count, share, masked, seed):
+    rng = np.random.default_rng(seed)
+    index = build(Metric.EUCLID, rng.normal(size=(200, 3)).astype(np.float32))
+    index.tombstone(rng.choice(200, 50, replace=False).astype(np.uint32))
+    more = int(rng.integers(0, 100))
+    slots = rng.choice(1_000, more, replace=False).astype(np.uint32) + np.uint32(200)
+    index.add(slots, np.ones((more, 3), np.float32))
+    held = index._columns
+    mask = rng.random(count + 4) < share
+    n = int(rng.integers(1, index.rows + 1))
+    request = s.Request(5, 5, 20, n, more, int(masked), 0)
+    scratch = index._scratches.take(index.rows)
+    found = scratch.matches[: _gather(index._graph, scratch, mask, request)]
+    states = held.state.used[:n]
+    expected = np.flatnonzero((states == LINKED) | (states == TAIL))
+    if masked:
+        slot = held.row_slot.used[expected]
+        expected = expected[(slot < len(mask)) & mask[np.minimum(slot, len(mask) - 1)]]
+    assert sorted(found.tolist()) == expected.tolist()
+    assert FREE not in held.state.used[found]
+
+
+# ------------------------------------------------------------------ walks by codes
+
+
+def twin_walk(index: VectorIndex, near: list[tuple[int, int]], ef: int) -> list[tuple[int, int]]:
+    """Algorithm 5 in plain Python over (distance, row) of every row."""
+    held = index._columns
+    links0, upper = held.links0.data, held.upper_links.data
+    best = near[int(held.meta.data[ENTRY]) - 1]
+    for layer in range(int(held.meta.data[TOP_LAYER]), 0, -1):
+        while True:
+            links = upper[int(held.upper_offset.data[best[1]]) + layer - 2]
+            step = min([best, *(near[int(row)] for row in links[1 : links[0] + 1])])
+            if step == best:
+                break
+            best = step
+    pool, seen, expanded = [best], {best[1]}, set()
+    while open_rows := [entry for entry in pool if entry[1] not in expanded]:
+        row = open_rows[0][1]
+        expanded.add(row)
+        fresh = [int(other) for other in links0[row, 1 : links0[row, 0] + 1] if other not in seen]
+        seen.update(fresh)
+        pool = sorted([*pool, *(near[other] for other in fresh)])[:ef]
+    return pool
+
+
+def twin_rescore(pool, exact, unit, wanted, best) -> list[int]:
+    """The rows of a pool that are scored, best first: `wanted` of them, then those that the error
+    of the codes leaves open."""
+    scored: list[tuple[float, int]] = []
+    misses: list[float] = []
+    at, bound = 0, 2**32 - 1
+    while at < len(pool) and (len(scored) < wanted or pool[at][0] - 2**31 <= bound):
+        left = wanted - len(scored)
+        size = min(s.PART, left) if left > 0 else s.MORE
+        for bits, row in pool[at : at + size]:
+            scored.append((float(exact[row]), row))
+            misses.append(float(exact[row]) - unit * (bits - 2**31))
+        at += size
+        scored.sort()
+        if len(scored) >= wanted:
+            off = [miss - misses[0] for miss in misses]
+            mean = sum(off) / len(off)
+            spread = np.sqrt(max(sum(o * o for o in off) / len(off) - mean * mean, 0.0))
+            worst = scored[min(best, len(scored)) - 1][0]
+            if unit > 0:
+                open_to = (worst - misses[0] - mean + s.SIGMAS * spread) / unit
+                bound = int(min(max(open_to, -2e9), 4e9))
+    return [row for _, row in scored]
+
+
+@QUICK
+@given(metrics, st.integers(1, 80), st.integers(2, 300), st.integers(1, 40), seeds)
+def test_the_coded_walk_equals_its_twin(metric, dim, count, ef, seed):
+    rng = np.random.default_rng(seed)
+    vectors = prepare_vector(metric, rng.normal(size=(count, dim)).round(1) + 0.5)
+    index = build(metric, vectors, int(rng.integers(1, count + 1)))
+    if not index.measure.coded:  # all vectors are equal
+        assert (vectors == vectors[0]).all()
+        return
+    query = prepare_vector(metric, rng.normal(size=dim))
+    quantiser = index._columns.quantiser.used
+    bits = twin_bits(metric, query, quantiser, twin_codes(vectors, quantiser))
+    near = [(bit, row) for row, bit in enumerate(bits.tolist())]
+    exact = distances(metric, query, vectors)
+    unit = twin_aim(metric, query, quantiser)[2]
+    best = int(rng.integers(1, ef + 1))
+    pool = twin_walk(index, near, ef)
+    if len(pool) < min(best, count):
+        return  # an island of the graph: the search scans
+    expected = twin_rescore(pool, exact, unit, max(2 * best, best + 16), best)[:best]
+    rows, scores = index.search(query, best, ef=ef)
+    assert rows.tolist() == expected
+    assert scores.tobytes() == scores_of(metric, exact[expected]).tobytes()
+
+
+def _hard(name: str, rng: np.random.Generator) -> np.ndarray:
+    if name == "all as far":
+        return rng.normal(size=(4_000, 512))
+    if name == "shells":
+        return (
+            rng.normal(size=(4_000, 32)) * 1e-3
+            + rng.normal(size=(40, 32))[rng.integers(0, 40, 4_000)]
+        )
+    return rng.normal(size=(4_000, 8)).round(1)
+
+
+@pytest.mark.parametrize("metric", list(Metric))
+@pytest.mark.parametrize("name", ["all as far", "shells", "ties"])
+def test_scans_by_codes_miss_next_to_nothing(metric, name):
+    rng = np.random.default_rng(3)
+    vectors = prepare_vector(metric, _hard(name, rng))
+    index = VectorIndex(
+        ColumnSet(),
+        "v",
+        IndexOptions(vectors.shape[1], metric, rows_max=8_192, codes_rows_min=1, m=4),
+    )
+    index.add(np.arange(len(vectors), dtype=np.uint32), vectors)
+    while not index.measure.coded:
+        assert index.apply(index.plan(1))
+    missed, total = 0, 0
+    for query in vectors[rng.choice(len(vectors), 60, replace=False)]:
+        exact = distances(metric, query, vectors)
+        far = exact > np.quantile(exact, 0.3)  # a filter that leaves out what is near
+        for mask in (np.ones(len(vectors), np.bool_), rng.random(len(vectors)) < 0.1, far):
+            best = index.search(query, 10, ef=64, slots=mask, exact=True)[1]
+            found = index.search(query, 10, ef=64, slots=mask)[1]
+            missed += len(best) - int(np.isin(found, best).sum())
+            total += len(best)
+    assert missed <= total // 500
+
+
+DIGEST = """
+import numpy as np
+from balsadb.columns import ColumnSet
+from balsadb.index import IndexOptions, Metric, VectorIndex, code_kernels, prepare_vector
+print(code_kernels.WAY)
+for metric in Metric:
+    rng = np.random.default_rng(5)
+    vectors = prepare_vector(metric, rng.normal(size=(700, 70)))
+    columns = ColumnSet()
+    options = IndexOptions(70, metric, rows_max=1024, graph_rows_min=1, codes_rows_min=1)
+    index = VectorIndex(columns, "v", options)
+    index.add(np.arange(700, dtype=np.uint32), vectors)
+    while (edit := index.plan(128)) is not None:
+        index.apply(edit)
+    print(sorted(columns.digests().items()))
+    mask = rng.random(700) < 0.6
+    for slots in (None, mask):
+        rows, scores, _ = index.search_many(vectors[:40] + np.float32(0.1), 10, ef=40, slots=slots)
+        print(rows.tolist(), scores.tobytes().hex())
+"""
+
+
+def test_every_way_builds_and_finds_the_same_bytes():
+    answers = {}
+    for way in code_kernels.WAYS:
+        environment = os.environ | {"BALSADB_KERNELS": way}
+        done = subprocess.run(
+            [sys.executable, "-c", DIGEST], env=environment, capture_output=True, check=True
+        )
+        said, _, answers[way] = done.stdout.decode().partition("\n")
+        assert said == way
+    assert len(set(answers.values())) == 1
+
+
+def test_kernels_without_intrinsics_run_uncompiled_too():
+    chosen = "coded_as_numpy or half_steps or insert_keeps or lists_change or layers_follow"
+    files = [os.path.join(os.path.dirname(__file__), f"test_{name}_kernels.py") for name in NAMES]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", chosen, *files],
+        env=os.environ | {"NUMBA_DISABLE_JIT": "1"},
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout.decode()
+    assert b"5 passed" in done.stdout
+
+
+NAMES = ["code", "index"]
