@@ -42,6 +42,11 @@ through everything and collects matches, until enough are known and nothing near
 expand; if its pool runs dry or it has cost as much as the scan would, the scan decides. The border
 is counted in distances, from replicated numbers only. Tombstones are handled as such a filter.
 
+Recall (`calibration`, `tuning`)
+--------------------------------
+Which `ef` finds how much depends on the data. The leader measures it with stored vectors that are
+left out of their own search, and the log carries the table; every replica reads its `ef` there.
+
 Invariants (`check` verifies them)
 ----------------------------------
 1. Equal columns and equal calls of `add`, `tombstone` and `apply` give equal columns. No clock, no
