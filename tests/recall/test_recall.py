@@ -66,6 +66,18 @@ def test_films(index, split):
     assert len(unreachable(index._columns)) == 0
 
 
+@pytest.mark.parametrize("k", [1, 10, 30, 100])
+@pytest.mark.parametrize("target", [0.9, 0.95, 0.98, 0.99])
+def test_films_reach_the_recall_that_is_asked_for(index, split, k, target):
+    queries = split[1]
+    reached = index.recall(queries, k, target_recall=target)
+    assert reached >= target - 0.01
+    assert k == 1 or reached <= target + 0.025 or index.ef_for(k, target) <= max(k, 10)
+    assert index.recall(queries, k, target_recall=target, slots=np.arange(index.rows) % 5 < 3) >= (
+        target - 0.01
+    )
+
+
 @pytest.mark.parametrize("share", [0.002, 0.02, 0.1, 0.25, 0.5, 0.9])
 def test_films_with_filters_of_every_selectivity(index, split, share):
     mask = np.random.default_rng(1).random(index.rows) < share

@@ -60,6 +60,11 @@ half of what it would, or find matches much rarer around the query than elsewher
 lies where no walk towards the query leads. The borders are counted in distances, from replicated
 numbers only.
 
+Recall (`calibration`, `tuning`)
+--------------------------------
+Which `ef` finds how much depends on the data. The leader measures it with stored vectors that are
+left out of their own search, and the log carries the table; every replica reads its `ef` there.
+
 Invariants (`check` verifies them)
 ----------------------------------
 1. Equal columns and equal calls of `add`, `tombstone` and `apply` give equal columns. No clock, no

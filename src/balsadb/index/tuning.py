@@ -7,6 +7,7 @@ grows ever more slowly with `ef`, and `ef` about linearly with `k`, so what come
 more than needed.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -21,6 +22,7 @@ KS: Final = (1, 10, 100)
 """Numbers of results that recalls are measured at."""
 PLAIN: Final = 0
 FILTERED: Final = 1
+"""With a filter that passes every second row, whatever its vector."""
 REGIMES: Final = 2
 ROWS_MEASURED: Final = 0
 EPOCH_MEASURED: Final = 1
@@ -46,19 +48,32 @@ def fits(tuning: Table) -> bool:
     return bool((widths >= np.array(KS).reshape(1, -1, 1)).all() and (widths <= EF_MAX).all())
 
 
-def ef_for(tuning: Table, regime: int, k: int, target: int) -> int:
+def ef_for(tuning: Table, k: int, target: int, share: tuple[int, int] = (1, 1)) -> int:
     """The beam width, `k`..EF_MAX, that finds `target` / ONE of the `k` nearest, by the table in
-    use (no rows: none yet). A `k` above EF_MAX gives EF_MAX: such a search scans."""
+    use (no rows: none yet). `share`: how many rows pass the filter, of how many. A `k` above EF_MAX
+    gives EF_MAX: such a search scans.
+
+    A walk that passes over half of the rows keeps twice as many for the same `ef`, so it needs less
+    of it; a filter that passes more lies between that and none, one that passes fewer needs less.
+    """
     if len(tuning):
-        table = tuning[FIRST:].reshape(REGIMES, len(KS), len(TARGETS))[regime].tolist()
+        tables = tuning[FIRST:].reshape(REGIMES, len(KS), len(TARGETS)).tolist()
     else:
-        table = UNCALIBRATED
+        tables = (UNCALIBRATED, UNCALIBRATED)
+    passing, rows = share
+    filtered, plain = _width(tables[FILTERED], k, target), _width(tables[PLAIN], k, target)
+    above = max(0, 2 * passing - rows)  # beyond the half that was measured
+    return filtered - (filtered - plain) * above // max(1, rows)
+
+
+def _width(table: Sequence[Sequence[int]], k: int, target: int) -> int:
+    """The width for `k` and `target` of one regime."""
     widths = [_interpolate((*TARGETS, ONE), (*row, EF_MAX), target) for row in table]
     ef = _interpolate(KS, widths, k) if k <= KS[-1] else -(-widths[-1] * k // KS[-1])
     return min(max(ef, k), EF_MAX)
 
 
-def _interpolate(points: tuple[int, ...], values: "list[int] | tuple[int, ...]", at: int) -> int:
+def _interpolate(points: Sequence[int], values: Sequence[int], at: int) -> int:
     """Linear between points, rounded up; constant before the first. `at` is at most the last."""
     if at <= points[0]:
         return values[0]

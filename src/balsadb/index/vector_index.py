@@ -221,7 +221,7 @@ class VectorIndex:
         """`search` for each of `queries` (q, dim) in one call: rows (q, k), scores (q, k) and how
         many of each are filled (q,); the rest is zero."""
         count = len(queries)
-        ef = ef or self.ef_for(k, precision.target_recall, filtered=slots is not None)
+        ef = ef or self.ef_for(k, precision.target_recall, slots)
         rows = np.zeros((count, k), np.uint32)
         distances = np.zeros((count, k), np.float32)
         counts = np.zeros(count, np.int64)
@@ -258,12 +258,14 @@ class VectorIndex:
             self._scratches.give(scratch)
         return rows, scores_of(self.options.metric, distances), counts
 
-    def ef_for(self, k: int, target_recall: float, *, filtered: bool = False) -> int:
-        """The beam width that finds `target_recall` (0..1) of the `k` nearest, by the measurement
-        that the log carries (`tuning`): the same on every replica."""
+    def ef_for(self, k: int, target_recall: float, slots: NDArray[np.bool_] | None = None) -> int:
+        """The beam width that finds `target_recall` (0..1) of the `k` nearest of those that a mask
+        over slots passes, by the measurement that the log carries (`tuning`): the same on every
+        replica."""
         target = min(max(round(target_recall * tuning.ONE), 0), tuning.ONE)
-        regime = tuning.FILTERED if filtered else tuning.PLAIN
-        return tuning.ef_for(self._columns.tuning.used, regime, k, target)
+        live = self.live_count
+        passing = live if slots is None else min(live, int(np.count_nonzero(slots)))
+        return tuning.ef_for(self._columns.tuning.used, k, target, (passing, live))
 
     @property
     def calibrated_rows(self) -> int:
@@ -287,7 +289,7 @@ class VectorIndex:
         """Mean share of the true `k` nearest that `search` finds: for queries (q, dim), or for
         about so many stored vectors, each searched as if it were not stored (`calibration`). 1
         where there is nothing to find."""
-        ef = ef or self.ef_for(k, target_recall, filtered=slots is not None)
+        ef = ef or self.ef_for(k, target_recall, slots)
         if isinstance(sample, int):
             ground = calibration.Ground(self._columns, self._graph, self.measure, self._scratches)
             own = calibration.sample(self._columns, sample)

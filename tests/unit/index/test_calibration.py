@@ -5,7 +5,15 @@ import pytest
 
 from balsadb.columns import ColumnSet
 from balsadb.errors import Corruption
-from balsadb.index import IndexOptions, Metric, Precision, VectorIndex, edit
+from balsadb.index import (
+    IndexOptions,
+    Metric,
+    Precision,
+    VectorIndex,
+    compilations,
+    compile_all,
+    edit,
+)
 from balsadb.index.calibration import Answers, Ground, answers, left_out, recalls, sample
 from balsadb.index.flat import nearest
 from balsadb.index.options import EF_MAX
@@ -14,7 +22,6 @@ from balsadb.index.tuning import (
     FIRST,
     KS,
     ONE,
-    PLAIN,
     REGIMES,
     TARGETS,
     TUNING_ROWS,
@@ -82,12 +89,12 @@ def test_replicas_that_apply_the_edits_are_equal():
 
 def test_widths_grow_with_target_and_k(index):
     targets = np.linspace(0.5, 0.9999, 40)
-    for filtered in (False, True):
+    for mask in (None, np.arange(ROWS) % 2 == 0, np.arange(ROWS) % 4 > 0):
         for k in (1, 3, 10, 40, 100, 900):
-            widths = [index.ef_for(k, target, filtered=filtered) for target in targets]
+            widths = [index.ef_for(k, target, mask) for target in targets]
             assert widths == sorted(widths)
             assert k <= widths[0] <= widths[-1] <= EF_MAX
-        widths = [index.ef_for(k, 0.95, filtered=filtered) for k in range(1, 300)]
+        widths = [index.ef_for(k, 0.95, mask) for k in range(1, 300)]
         assert widths == sorted(widths)
 
 
@@ -175,12 +182,14 @@ def table() -> np.ndarray:
 
 def test_between_entries_it_is_a_line():
     tuning = table()
-    assert ef_for(tuning, PLAIN, 10, 8_000) == ef_for(tuning, PLAIN, 10, 5_000) == 100
-    assert ef_for(tuning, PLAIN, 10, 8_250) == 150
-    assert ef_for(tuning, FILTERED, 10, 8_250) == 300
-    assert ef_for(tuning, PLAIN, 200, 8_000) == 2 * 300
-    assert ef_for(tuning, PLAIN, 10, ONE) == EF_MAX
-    assert ef_for(tuning, PLAIN, 10, 8_001) == 101, "rounded up"
+    assert ef_for(tuning, 10, 8_000) == ef_for(tuning, 10, 5_000) == 100
+    assert ef_for(tuning, 10, 8_250) == 150
+    assert ef_for(tuning, 200, 8_000) == 2 * 300
+    assert ef_for(tuning, 10, ONE) == EF_MAX
+    assert ef_for(tuning, 10, 8_001) == 101, "rounded up"
+    widths = [ef_for(tuning, 10, 8_250, (passing, 80)) for passing in (1, 40, 50, 60, 80)]
+    assert widths == [300, 300, 263, 225, 150]
+    assert ef_for(tuning, 10, 8_250, (0, 0)) == 300
 
 
 @pytest.mark.parametrize("change", ["short", "zero", "wide", "k", "cut"])
@@ -207,3 +216,12 @@ def test_an_edit_for_another_version_is_ignored():
     assert not index.apply(edit.encode_calibration(3, table()))
     assert index.apply(edit.encode_calibration(0, table()))
     assert index.ef_for(10, 0.825) == 150
+
+
+def test_measuring_compiles_nothing_new():
+    compile_all()
+    before = compilations()
+    index = make()
+    kinds(index)
+    index.recall(20, 10, slots=np.ones(ROWS, np.bool_))
+    assert compilations() == before
