@@ -67,14 +67,19 @@ def _of_way(table, way):
 
 PRODUCTS = {way: _of_way(code_kernels._PRODUCTS, way) for way in code_kernels.WAYS}
 GAPS = {way: _of_way(code_kernels._GAPS, way) for way in code_kernels.WAYS}
+SQUARES = {way: _of_way(code_kernels._SQUARES, way) for way in code_kernels.WAYS}
 
 
 def _check_sums(query: np.ndarray, rows: np.ndarray) -> None:
     """`query` int8 for products; gaps take its bytes as codes."""
     blocks = rows.shape[1] // code_kernels.BLOCK_BYTES
     wide = rows.astype(np.int32)
-    gaps = np.abs(wide - query.view(np.uint8).astype(np.int32)).sum(axis=1)
-    for calls, expected in ((PRODUCTS, wide @ query.astype(np.int32)), (GAPS, gaps)):
+    apart = wide - query.view(np.uint8).astype(np.int32)
+    for calls, expected in (
+        (PRODUCTS, wide @ query.astype(np.int32)),
+        (GAPS, np.abs(apart).sum(axis=1)),
+        (SQUARES, (apart * apart).sum(axis=1, dtype=np.uint32).view(np.int32)),
+    ):
         for way, call in calls.items():
             out = np.full(6, 77, np.int32)
             call(query.view(np.uint8), rows, blocks, out[1:5])
@@ -203,6 +208,8 @@ def test_targets_and_coded_distances_equal_their_twins(metric, dim, scale, seed)
     index = build(metric, vectors)
     held, scratch = index._columns, index._scratches.take(40)
     quantiser = held.quantiser.used
+    if not len(quantiser):  # the vectors are equal
+        return
     codes = twin_codes(vectors, quantiser)
     for query in (
         vectors[3],

@@ -9,13 +9,15 @@ from numba import njit
 from balsadb.columns import ColumnSet
 from balsadb.index import IndexOptions, Metric, VectorIndex, prepare_vector
 from balsadb.index import distance_kernels as k
+from balsadb.index.check import unreachable
 from balsadb.index.edit import decode
 from balsadb.index.edit_kernels import ListChanges, change_lists
 from balsadb.index.flat import distances, nearest
-from balsadb.index.layout import ENTRY, TOP_LAYER, draw_layers, mix64
+from balsadb.index.layout import ENTRY, LINKED, TOP_LAYER, draw_layers, mix64
 from balsadb.index.metrics import scores_of
 from balsadb.index.plan_kernels import Batch
 from balsadb.index.planner import group_links
+from balsadb.index.repair_kernels import LEAVES, NOWHERE, find_naming, spread
 
 QUICK = settings(max_examples=40, deadline=None)
 metrics = st.sampled_from(list(Metric))
@@ -299,6 +301,108 @@ def test_lists_change_as_their_twin_says(count, width, seed):
         assert np.array_equal(links, expected)
 
 
+# ------------------------------------------------------------------ repairing
+
+
+@QUICK
+@given(st.integers(1, 40), st.sampled_from([16, 32]), seeds)
+def test_lists_that_name_leaving_rows_are_found(count, width, seed):
+    rng = np.random.default_rng(seed)
+    links = np.zeros((count, width), np.uint32)
+    links[:, 0] = rng.integers(0, width, count)
+    for row in links:
+        row[1 : row[0] + 1] = rng.integers(0, 100, row[0])
+    fate = (rng.integers(0, 30, 100) == 0).astype(np.uint8) * np.uint8(LEAVES)
+    fate[rng.integers(0, 100)] = 1  # dead, but it stays
+    first, stop = sorted(rng.integers(0, count + 1, 2).tolist())
+    found = np.zeros(count, np.uint8)
+    find_naming(links, fate, first, stop, found)
+    expected = [any(fate[link] == LEAVES for link in row[1 : row[0] + 1]) for row in links]
+    assert found[first:stop].tolist() == expected[first:stop]
+    assert not found[:first].any()
+    assert not found[stop:].any()
+
+
+@QUICK
+@given(st.integers(1, 60), st.integers(0, 4), seeds)
+def test_spreading_equals_its_twin(count, degree, seed):
+    rng = np.random.default_rng(seed)
+    vectors = rng.normal(size=(count, 3)).astype(np.float32)
+    graph = build(Metric.EUCLID, vectors, count)._graph
+    links = graph.links0
+    for row in links[:count]:
+        row[0] = rng.integers(0, degree + 1)
+        row[1 : row[0] + 1] = rng.integers(0, count, row[0])
+    parents, queue = np.full(count, NOWHERE, np.uint32), np.zeros(count, np.uint32)
+    expected = {0: 0}
+    order = [0]
+    for row in order:
+        for link in links[row, 1 : links[row, 0] + 1].tolist():
+            if link not in expected:
+                expected[link] = row
+                order.append(link)
+    assert spread(graph, 0, 0, queue, parents) == len(order)
+    assert queue[: len(order)].tolist() == order
+    assert {row: int(parents[row]) for row in order} == expected
+    assert (np.delete(parents, order) == NOWHERE).all()
+
+
+def twin_repair(index: VectorIndex, metric: Metric, row: int, layer: int, dead: set[int]):
+    """What is left of a live row's list, and what it takes in place of the dead."""
+    held, options = index._columns, index.options
+
+    def links_of(one: int) -> list[int]:
+        column = held.links0 if layer == 0 else held.upper_links
+        place = one if layer == 0 else int(held.upper_offset.data[one]) + layer - 2
+        return column.data[place, 1 : column.data[place, 0] + 1].tolist()
+
+    old, vectors = links_of(row), held.vectors.used
+    limit = options.links0 if layer == 0 else options.m
+    kept = [link for link in old if link not in dead]
+    heirs = {heir for link in old if link in dead for heir in links_of(link)}
+    candidates = {*kept, *heirs} - dead - {row}
+    own = distances(metric, vectors[row], vectors)
+    ranked = sorted(candidates, key=lambda other: (own[other], other))
+    if len(ranked) < 0.6 * limit:
+        return old, kept, None  # searched for like a new row: see the walk and Algorithm 4
+    if len(kept) >= 0.6 * limit and len(old) - len(kept) < 2:
+        tried = [other for other in ranked if other not in kept][:16]
+        for other in tried:
+            between = distances(metric, vectors[other], vectors)
+            nearer = [one for one in kept if (own[one], one) < (own[other], other)]
+            if all(between[one] >= own[other] for one in nearer):
+                return old, kept, [other]
+        return old, kept, []
+    chosen = twin_select(metric, vectors, row, ranked, limit)
+    new = [other for other in chosen if other not in kept]
+    return old, kept, new[: max(0, max(limit, len(old)) - len(kept))]
+
+
+@QUICK
+@given(metrics, st.integers(2, 20), st.integers(40, 300), st.integers(1, 60), seeds)
+def test_lists_are_repaired_as_their_twin_says(metric, dim, count, gone, seed):
+    rng = np.random.default_rng(seed)
+    vectors = prepare_vector(metric, rng.normal(size=(count, dim)))
+    index = build(metric, vectors, 64, ef_construct=400, seed=seed)
+    dead = set(rng.choice(count, min(gone, count // 2), replace=False).tolist())
+    index.tombstone(np.array(sorted(dead), np.uint32))
+    planned = index.plan(64)
+    if planned is None:
+        return  # too few died
+    edit = decode(planned)
+    freed = set(edit.rows_freed.tolist())
+    masks, links = iter(edit.masks), iter(edit.links.tolist())
+    for row, layer, new in zip(edit.list_row, edit.list_layer, edit.appended, strict=True):
+        appended = [next(links) for _ in range(new)]
+        bits = np.unpackbits(next(masks), bitorder="little")
+        old, kept, expected = twin_repair(index, metric, int(row), int(layer), dead)
+        if int(row) in dead:
+            kept, expected = [link for link in old if link not in freed], []
+        assert [link for at, link in enumerate(old) if bits[at]] == kept
+        assert expected is None or appended == expected
+        assert not dead.intersection(appended)
+
+
 @settings(max_examples=15, deadline=None)
 @given(metrics, st.integers(1, 24), seeds)
 def test_a_random_life_keeps_every_invariant_and_replays_to_the_same_bytes(metric, dim, seed):
@@ -309,20 +413,33 @@ def test_a_random_life_keeps_every_invariant_and_replays_to_the_same_bytes(metri
     sets = [ColumnSet(), ColumnSet()]
     pair = [VectorIndex(columns, "v", options) for columns in sets]
     leader = pair[0]
-    for _ in range(12):
+    repairs = 0
+    for _ in range(16):
         count = int(rng.integers(1, 60))
         vectors = prepare_vector(metric, rng.normal(size=(count, dim)).round(1))
         slots = rng.integers(0, 500, count).astype(np.uint32)
-        dead = rng.integers(0, leader.rows + 5, int(rng.integers(0, 20))).astype(np.uint32)
+        dead = rng.integers(0, leader.rows + 5, int(rng.integers(0, 60))).astype(np.uint32)
         for one in pair:
             one.add(slots, vectors)
             one.tombstone(dead)
-        edit = leader.plan(int(rng.integers(1, 80)))
-        if edit is not None:
+        for _ in range(int(rng.integers(0, 4))):
+            edit = leader.plan(int(rng.integers(1, 80)), slices=int(rng.integers(1, 5)))
+            if edit is None:
+                break
+            more = rng.integers(0, leader.rows + 5, int(rng.integers(0, 5))).astype(np.uint32)
+            for one in pair:
+                one.tombstone(more)  # while the edit is in the log
             assert decode(edit).graph_version == leader.graph_version
+            repairs += len(decode(edit).masks) > 0
             assert [one.apply(edit) for one in pair] == [True, True]
-        assert leader.check() == []
+            assert leader.check() == []
         pair[1] = VectorIndex(sets[1], "v", options)  # a replica that restarts every time
+    while (edit := leader.plan(100)) is not None:
+        assert [one.apply(edit) for one in pair] == [True, True]
+    assert repairs
+    assert leader.check() == []
+    lost = leader._columns.state.data[unreachable(leader._columns)]
+    assert not (lost == LINKED).any()
     assert sets[0].digests() == sets[1].digests()
 
 

@@ -9,6 +9,7 @@ import pytest
 from balsadb.columns import ColumnSet
 from balsadb.index import IndexOptions, Metric, VectorIndex, prepare_vector
 from balsadb.index.check import unreachable
+from balsadb.index.layout import LINKED
 
 FILMS = Path(__file__).parents[2] / "examples" / "films" / "films.npz"
 
@@ -109,6 +110,47 @@ def test_films_through_growth_and_deletes(films):
     assert index.check() == []
     assert index.live_count < index.linked_count
     assert recall(index, films[-300:], 64) >= 0.97
+
+
+def distances_per_query(index: VectorIndex, queries: np.ndarray, ef: int) -> float:
+    before = index.distances_total
+    index.search_many(queries, 10, ef=ef)
+    return (index.distances_total - before) / len(queries)
+
+
+def test_films_through_forty_generations_are_as_good_as_built_anew(films):
+    """Each generation, two in a hundred vectors go and as many come."""
+    rng, count, step = np.random.default_rng(2), 12_000, 240
+    stored, queries = films[: count + 40 * step], films[-500:]
+    index = build(Metric.COSINE, stored[:count])
+    for generation in range(40):
+        live = np.flatnonzero(index._columns.state.used == LINKED).astype(np.uint32)
+        index.tombstone(rng.choice(live, step, replace=False))
+        first = count + step * generation
+        slots = np.arange(first, first + step, dtype=np.uint32)
+        index.add(slots, stored[first : first + step])
+        while (edit := index.plan(1_024)) is not None:
+            assert index.apply(edit)
+    assert index.check() == []
+    assert index.rows <= count + 2 * step, "rows are used again"
+    assert len(unreachable(index._columns)) == 0
+    live = np.flatnonzero(index._columns.state.used == LINKED)
+    fresh = build(Metric.COSINE, index.vectors(live))
+    assert recall(index, queries, 64) >= recall(fresh, queries, 64) - 0.01
+    ratio = distances_per_query(index, queries, 64) / distances_per_query(fresh, queries, 64)
+    assert ratio <= 1.3
+
+
+@pytest.mark.parametrize(("clusters", "rows"), [(20, 400), (100, 60), (5, 1_500)])
+def test_far_clusters_one_after_another_are_connected(clusters, rows):
+    rng = np.random.default_rng(clusters)
+    centres = np.repeat(rng.normal(size=(clusters, 16)) * 50, rows, axis=0)
+    vectors = prepare_vector(Metric.EUCLID, centres + rng.normal(size=centres.shape))
+    index = build(Metric.EUCLID, vectors)
+    assert len(unreachable(index._columns)) == 0
+    # All rows can be reached, but from a far cluster a walk does not always get there.
+    found = recall(index, vectors[::37] + np.float32(0.2), 64)
+    assert found >= 0.94
 
 
 def test_one_row_at_a_time_is_as_good(films):

@@ -129,6 +129,8 @@ def part(function: Callable[..., Any]) -> Any:
     """
     options: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, **_PLAIN}
     compiled: Any = njit(nogil=True, **options)(function)
+    if config.DISABLE_JIT:
+        return compiled
     find = compiled.get_call_template
 
     def find_plain(arguments: Sequence[Any], keywords: dict[str, Any]) -> Any:

@@ -28,8 +28,10 @@ from balsadb.index.options import DUPLICATES_KEPT_SHARE
 from balsadb.index.walk_kernels import descend, list_of, start_at, walk
 
 REACH = 2
-"""Only the nearest one in so many of a plan's beam is expanded: the rest are candidates all the
-same, and looking around them too costs a third more for a little recall (docs/index.md)."""
+"""In a graph that is large enough for codes, only the nearest one in so many of a plan's beam is
+expanded: the rest are candidates all the same, and looking around them too costs a third more for a
+little recall (docs/index.md). A small graph, which all later ones hang on, is built with all care.
+"""
 PART = 64
 """Rows whose distances are computed at once."""
 

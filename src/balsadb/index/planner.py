@@ -186,8 +186,9 @@ class Planner:
         batch = Batch(rows, layers, lists[:-1].copy())
         entry, top = int(meta[ENTRY]), int(meta[TOP_LAYER])
         ef = options.ef_construct
-        base = Base(count, entry - 1, top, ef, -(-ef // REACH), options.links0, options.m)
         measure = measure_of(self._columns, options)
+        reach = -(-ef // REACH) if measure.coded else ef
+        base = Base(count, entry - 1, top, ef, reach, options.links0, options.m)
         chosen = np.zeros((int(lists[-1]), options.links0), np.uint64)
         counts = np.zeros(int(lists[-1]), np.int64)
         slicing = _Slicing(self._graph, self._scratches, measure, base, *how)

@@ -6,7 +6,7 @@ needs them, moves the entry if that leaves, and frees the rows, all in one edit:
 free row, before or after. Large repairs are cut into many such edits, each a bounded step.
 
 Repairs, and reductions too, can cut the last link to a row. So now and then, in quiet moments, the
-planner spreads over layer 0 from the entry, and plans links to what it did not reach. A link is
+planner spreads over each layer from the entry, and plans links to what it did not reach. A link is
 dropped for one of these only if no row was reached by it, so each such edit leaves fewer behind.
 
 All of it only reads; rows may be added and may die meanwhile.
@@ -17,7 +17,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from balsadb.index.distance_kernels import Graph, Measure
+from balsadb.index.distance_kernels import Graph, Measure, Scratch
 from balsadb.index.edit import EDIT_BYTES_MAX, Edit, encode
 from balsadb.index.layout import (
     ENTRY,
@@ -31,7 +31,7 @@ from balsadb.index.layout import (
     Columns,
 )
 from balsadb.index.options import IndexOptions
-from balsadb.index.plan_kernels import REACH, Base, Changes
+from balsadb.index.plan_kernels import Base, Changes
 from balsadb.index.repair_kernels import (
     DEAD,
     LEAVES,
@@ -66,6 +66,8 @@ SOURCES: Final = 16
 """Rows that are candidates for a link to an unreachable one."""
 SOURCES_TAKEN: Final = 3
 """How many of them get one."""
+NEAR_MAX: Final = 256
+"""Rows that are asked for a link at most. One that led to no other can always give one."""
 ISLAND_ROWS: Final = 32
 """An island has one row linked to, and one more for each so many rows."""
 ISLAND_ROOTS_MAX: Final = 16
@@ -239,7 +241,7 @@ class Repairer:
         wider = min(WIDER_MAX, max(1, linked // max(1, live)))
         entry, top = self._meta(ENTRY), self._meta(TOP_LAYER)
         ef = options.ef_construct * wider
-        return Base(n, entry - 1, top, ef, -(-ef // REACH), options.links0, options.m)
+        return Base(n, entry - 1, top, ef, ef, options.links0, options.m)
 
     def _meta(self, word: int) -> int:
         return int(self._columns.meta.data[word])
@@ -247,63 +249,53 @@ class Repairer:
     # ------------------------------------------------------------------ unreachable rows
 
     def plan_bridges(self, measure: Measure, slices: int, run: Run) -> bytes | None:
-        """An edit with links to live rows that no path leads to; None if there are none."""
-        states, entry = self._columns.state.used.copy(), self._meta(ENTRY) - 1
-        turnover, n = self._meta(TURNOVER), len(states)
-        if entry < 0:
-            return None
+        """An edit with links to live rows that no path on a layer leads to, on the highest layer
+        that has such rows; None if there are none."""
+        states, turnover = self._columns.state.used.copy(), self._meta(TURNOVER)
         fate = np.where(states == LINKED, STAYS, DEAD).astype(np.uint8)
+        layers = range(self._meta(TOP_LAYER), -1, -1) if self._meta(ENTRY) else ()
+        for layer in layers:
+            edit = self._bridges(measure, (slices, run), fate, layer)
+            if len(edit.list_row):
+                return encode(edit)
+        self._looked_over = turnover
+        return None
+
+    def _bridges(self, measure: Measure, how: tuple[int, Run], fate: Fates, layer: int) -> Edit:
+        n, entry = len(fate), self._meta(ENTRY) - 1
         parents, queue = np.full(n, NOWHERE, np.uint32), np.zeros(n, np.uint32)
-        spread(self._columns.links0.data, entry, queue, parents)
+        spread(self._graph, layer, entry, queue, parents)
         reached = (parents != NOWHERE).astype(np.uint8)
-        roots = self._roots(fate, parents, queue)
+        roots = self._roots(fate, layer, parents, queue)
+        lost = Lists(roots, np.full(len(roots), layer, np.uint8))
         chosen = np.zeros((len(roots), SOURCES), np.uint64)
         counts = np.zeros(len(roots), np.int64)
-        base = self._base(n, int((states == LINKED).sum()))
+        base = self._base(n, int((fate == STAYS).sum()))
+
+        def find(scratch: Scratch, first: int, stop: int) -> None:
+            work = (lost, fate, reached, first, stop, chosen, counts)
+            find_sources(self._graph, scratch, measure, base, *work)
+
         # Also called for no roots, which costs nothing: so every kernel is compiled early.
-        each_part(
-            len(roots),
-            (slices, run),
-            lambda scratch, first, stop: find_sources(
-                self._graph,
-                scratch,
-                measure,
-                base,
-                roots,
-                fate,
-                reached,
-                first,
-                stop,
-                chosen,
-                counts,
-            ),
-            self._scratches,
-            n,
-        )
-        lists = _ListEdits(self._columns.links0.data, parents)
+        each_part(len(roots), how, find, self._scratches, n)
+        lists = _ListEdits(self._columns, layer, parents)
         for root, keys, count in zip(roots.tolist(), chosen.tolist(), counts.tolist(), strict=True):
             sources = [(key & 0xFFFFFFFF) >> 1 for key in keys[:count]]
-            taken = 0
-            for source in sources:
-                taken += lists.link(source, root)
-                if taken == SOURCES_TAKEN:
-                    break
-            if taken:
+            if lists.lead_to(root, sources, fate):
                 lists.append(root, sources[0])
-        edit = lists.edit(self._meta(GRAPH_VERSION), entry + 1, self._meta(TOP_LAYER))
-        if not len(edit.list_row):
-            self._looked_over = turnover
-            return None
-        return encode(edit)
+        return lists.edit(self._meta(GRAPH_VERSION), entry + 1, self._meta(TOP_LAYER))
 
-    def _roots(self, fate: Fates, parents: Rows, queue: Rows) -> Rows:
+    def _roots(self, fate: Fates, layer: int, parents: Rows, queue: Rows) -> Rows:
         """The rows to be linked to, so that all live ones can be reached: one of each island, of a
         large one several, spread over it. Spreads on in `parents`."""
-        links, roots = self._columns.links0.data, list[int]()
-        for row in np.flatnonzero((fate == STAYS) & (parents == NOWHERE)).tolist():
+        lost = (fate == STAYS) & (parents == NOWHERE)
+        if layer:
+            lost &= self._columns.layer.data[: len(fate)] >= layer
+        roots = list[int]()
+        for row in np.flatnonzero(lost).tolist():
             if int(parents[row]) != NOWHERE:
                 continue
-            size = spread(links, row, queue, parents)
+            size = spread(self._graph, layer, row, queue, parents)
             island = queue[:size][fate[queue[:size]] == STAYS]
             number = min(1 + len(island) // ISLAND_ROWS, ISLAND_ROOTS_MAX)
             roots += island[np.arange(number) * len(island) // number].tolist()
@@ -313,12 +305,14 @@ class Repairer:
 
 
 class _ListEdits:
-    """Changes of layer-0 lists, collected. `parents`: who led to a row (see `spread`)."""
+    """Changes of the lists of one layer, collected. `parents`: who led to a row (see `spread`)."""
 
-    def __init__(self, links: Rows, parents: Rows) -> None:
-        self._links = links
+    def __init__(self, held: Columns, layer: int, parents: Rows) -> None:
+        self._links: Rows = held.upper_links.data if layer else held.links0.data
+        self._offset: Rows = held.upper_offset.data
+        self._layer = layer
         self._parents = parents
-        self._room = int(links.shape[1]) - 1
+        self._room = int(self._links.shape[1]) - 1
         self._dropped: dict[int, set[int]] = {}
         self._appended: dict[int, list[int]] = {}
 
@@ -346,6 +340,21 @@ class _ListEdits:
                 return self.append(row, link)
         return False
 
+    def lead_to(self, root: int, sources: list[int], fate: Fates) -> bool:
+        """Link to a row from the first of some rows; from none but rows reached by way of them, if
+        their lists led to all that is in them. Whether there is a link now."""
+        taken = 0
+        for source in sources:
+            taken += self.link(source, root)
+            if taken == SOURCES_TAKEN:
+                return True
+        near, at = list(sources), 0
+        while taken == 0 and at < min(len(near), NEAR_MAX):
+            row, at = near[at], at + 1
+            taken += int(fate[row]) == STAYS and self.link(row, root)
+            near += [other for other in self._old(row) if int(self._parents[other]) == row]
+        return taken > 0
+
     def edit(self, version: int, entry: int, top: int) -> Edit:
         """The edit that makes the changes."""
         rows = sorted(row for row in self._appended if self._appended[row])
@@ -361,7 +370,7 @@ class _ListEdits:
             rows_linked=np.zeros(0, np.uint32),
             rows_freed=np.zeros(0, np.uint32),
             list_row=np.array(rows, np.uint32),
-            list_layer=np.zeros(len(rows), np.uint8),
+            list_layer=np.full(len(rows), self._layer, np.uint8),
             masked=masked,
             masks=np.packbits(bits[masked], axis=1, bitorder="little"),
             appended=np.array([len(links) for links in appended], np.uint8),
@@ -369,4 +378,5 @@ class _ListEdits:
         )
 
     def _old(self, row: int) -> list[int]:
-        return self._links[row, 1 : int(self._links[row, 0]) + 1].tolist()
+        place = int(self._offset[row]) + self._layer - 2 if self._layer else row
+        return self._links[place, 1 : int(self._links[place, 0]) + 1].tolist()

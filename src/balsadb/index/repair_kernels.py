@@ -216,22 +216,26 @@ def plan_repairs(graph, scratch, how, plan, lists, fate, first, stop, changes):
 
 
 @kernel
-def spread(links, start, queue, parents):
-    """Breadth first over `links` (layer 0) from a row: `parents` uint32 (rows,) gets, for each row
+def spread(graph, layer, start, queue, parents):
+    """Breadth first over a layer from a row: `parents` uint32 (rows,) gets, for each row
     reached that had NOWHERE, the row that led to it (`start` to itself); `queue` uint32 (rows,) the
     rows in the order in which they were reached. Returns how many."""
+    links = graph.links0 if layer == 0 else graph.upper_links
     base, list_bytes = address_of(links), uint64(links.shape[1] * 4)
     queue[0], parents[start] = uint32(start), uint32(start)
     count, at = 1, 0
     while at < count:
         row = int64(queue[at])
-        if at + AHEAD < count:
+        if layer == 0 and at + AHEAD < count:
             address = base + uint64(queue[at + AHEAD]) * list_bytes
             prefetch(address)
             prefetch(address + uint64(64))
         at += 1
-        for link in range(1, min(int64(links[row, 0]), links.shape[1] - 1) + 1):
-            other = int64(links[row, link])
+        place = list_of(graph, layer, row)
+        if place < 0:
+            continue
+        for link in range(1, min(int64(links[place, 0]), links.shape[1] - 1) + 1):
+            other = int64(links[place, link])
             if other < parents.shape[0] and parents[other] == NOWHERE:
                 parents[other] = uint32(row)
                 queue[count] = uint32(other)
@@ -252,19 +256,20 @@ def keep_reached(scratch, count, row, fate, reached):
 
 
 @kernel
-def find_sources(graph, scratch, how, plan, rows, fate, reached, first, stop, chosen, counts):
-    """For rows [first, stop), which no path leads to: the rows that should link to them, as keys in
-    `chosen` (n, links) with `counts`. Each is searched for like a new one, from the top, or, where
-    that leads into its own island, on layer 0 alone; Algorithm 4 chooses among what is reached."""
+def find_sources(graph, scratch, how, plan, lost, fate, reached, first, stop, chosen, counts):
+    """For the lost rows [first, stop), which no path on a layer leads to: the rows that should link
+    to them there, as keys in `chosen` (n, links) with `counts`. Each is searched for like a new
+    one, from the top, or, where that leads into its own island, on that layer alone; Algorithm 4
+    chooses among what is reached."""
     for number in range(first, stop):
-        row = int64(rows[number])
+        row, layer = int64(lost.row[number]), int64(lost.layer[number])
         target = aim(graph, how, scratch, graph.vectors[row])
         total = 0
-        for top in (plan.top, 0):
+        for top in (plan.top, layer):
             if total == 0:
                 start_at(graph, how, target, scratch, plan.entry)
-                descend(graph, scratch, how, target, plan.n, top, 0)
-                found = walk(graph, scratch, how, target, 0, plan.n, 1, plan.ef, plan.reach)
+                descend(graph, scratch, how, target, plan.n, top, layer)
+                found = walk(graph, scratch, how, target, layer, plan.n, 1, plan.ef, plan.reach)
                 total = keep_reached(scratch, found, row, fate, reached)
         if how.coded:
             measure_links(graph, how, scratch, row, scratch.results, total)
