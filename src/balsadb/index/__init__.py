@@ -48,7 +48,9 @@ first joins the *tail*: rows that are stored but not linked, which every search 
 edit links a batch of them. Lists have *slack*: links back are appended until a list is full, and
 only then does Algorithm 4 choose again, which saves most of the reductions.
 
-Deleting makes a *tombstone*: the row is walked through but not returned.
+Deleting makes a *tombstone*: the row is walked through but not returned. When enough are dead, a
+*repair* (`repair`, `repair_kernels`) takes them out of all lists, gives those lists others, moves
+the entry if it must and frees the rows, in bounded edits; rows that no path leads to are linked.
 
 Filters
 -------
@@ -88,9 +90,10 @@ dimensions: about 1,600 distances, 0.1 ms. Planning: about 0.15 ms a row and cor
 
 What it does not do
 -------------------
-It does not repair the graph after deletes (dead rows stay as waypoints; the edit format can free
-them), nor quantise; it takes no locks: writers must be kept apart from readers by the caller
-(`plan` alone may run beside `add` and `tombstone`).
+It takes no locks: writers must be kept apart from readers by the caller (`plan` alone may run
+beside `add` and `tombstone`). Dot builds by raw inner product, not in the norm-augmented geometry
+that keeps long vectors from becoming hubs. Walks through clusters that lie far apart, inserted one
+after another, miss some (`tests/recall/test_recall.py`).
 """
 
 from balsadb.index.kernel_cache import compilations
