@@ -78,11 +78,14 @@ def _train(held: Columns, quantiser: NDArray[np.float32]) -> None:
 
 
 def _code(held: Columns, first: int, count: int) -> None:
-    if first != int(held.meta.data[CODED_ROWS]) or first + count > held.codes.rows:
+    """Code rows again that were coded since the plan: a plan that runs beside `add` may see new
+    rows before their codes are counted. The same bytes come out."""
+    coded = int(held.meta.data[CODED_ROWS])
+    if first > coded or first + count > held.codes.rows:
         raise Corruption("an order to code rows does not follow the one before it")
     taken = np.flatnonzero(held.state.data[first : first + count] != FREE) + first
     write_codes(held, taken.astype(np.uint32))
-    held.meta.put(CODED_ROWS, np.uint64(first + count))
+    held.meta.put(CODED_ROWS, np.uint64(max(coded, first + count)))
 
 
 def _calibrate(held: Columns, tuning: NDArray[np.uint32]) -> None:

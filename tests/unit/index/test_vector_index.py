@@ -7,7 +7,7 @@ import pytest
 
 from balsadb.columns import ColumnSet
 from balsadb.errors import Corruption, InvalidInput, LimitExceeded
-from balsadb.index import IndexOptions, Metric, VectorIndex, prepare_vector
+from balsadb.index import IndexOptions, Metric, VectorIndex, edit, prepare_vector
 from balsadb.index.flat import nearest
 from balsadb.index.metrics import scores_of
 
@@ -357,3 +357,23 @@ def test_read_only_and_strided_inputs_are_taken():
     mask = np.frombuffer(b"\1" * 100, np.bool_)
     plain = index.search(query, 5, ef=20, slots=mask)[0].tolist()
     assert index.search(wide[0, ::2], 5, ef=20)[0].tolist() == plain
+
+
+def test_a_code_edit_planned_in_the_middle_of_an_add_changes_nothing():
+    """The planner runs beside `add`: it may see rows whose codes are not counted yet."""
+    fixed = IndexOptions(DIM, Metric.EUCLID, rows_max=4_096, codes_rows_min=200)
+    columns = ColumnSet()
+    index = VectorIndex(columns, "v", fixed)
+    data = vectors(500)
+    index.add(np.arange(400, dtype=np.uint32), data[:400])
+    while index.codes.coded < 400:
+        assert index.apply(index.plan(1))
+    early = edit.encode_coding(index.graph_version, 400, 100)  # as seen between resize and count
+    index.add(np.arange(400, 500, dtype=np.uint32), data[400:])
+    before = {name: digest for name, digest in columns.digests().items() if "meta" not in name}
+    assert index.apply(early)
+    after = {name: digest for name, digest in columns.digests().items() if "meta" not in name}
+    assert before == after
+    assert index.codes.coded == 500
+    with pytest.raises(Corruption, match="does not follow"):
+        index.apply(edit.encode_coding(index.graph_version, 501, 1))
