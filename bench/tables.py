@@ -1,10 +1,10 @@
-"""Writes the tables of figures in docs/*.md from the JSON in `bench/results`.
+"""Writes the tables of figures in docs from the JSON in `bench/results`.
 
     python bench/tables.py [--check]       # --check: only say what is out of date, exit 1
 
 A table stands between `<!-- figures: NAME -->` and `<!-- /figures -->`; one whose JSON is not there
 stays as it is. NAME: `curve` (from `index.json`), `ratios-DATASET` (from `ann-DATASET.json`), and
-each from `NAME.json`: `ann-DATASET`, `build-DATASET`, `churn-DATASET`, `filters`, `scale`.
+each from `NAME.json`: `ann-DATASET`, `build-DATASET`, `churn-DATASET`, `filters`, `scale`, `dot`.
 """
 
 import re
@@ -141,6 +141,22 @@ def scale(result: Result) -> str:
     return table(head, rows)
 
 
+def dot(result: Result) -> str:
+    """Dot against the plain graph."""
+    rows = (
+        [
+            kind,
+            f"{held['equal_cost']['ef']}",
+            f"{held['equal_cost']['distances']:,.0f}",
+            *(f"{held['equal_cost'][name]:.3f}" for name in ("dot", "plain")),
+            *(number(held[name]["distances_at_95"]) for name in ("dot", "plain")),
+        ]
+        for kind, held in result["kinds"].items()
+    )
+    at = ["ef", "Distances", "Recall@10", "Plain graph, as many"]
+    return table(["Lengths", *at, "Distances for 0.95", "Plain graph"], rows)
+
+
 KINDS: dict[str, tuple[str, Callable[[Result], str]]] = {
     "curve": ("index", curve),
     "ann": ("ann", ann),
@@ -149,6 +165,7 @@ KINDS: dict[str, tuple[str, Callable[[Result], str]]] = {
     "churn": ("churn", churn),
     "filters": ("filters", filters),
     "scale": ("scale", scale),
+    "dot": ("dot", dot),
 }
 """First word of a name: first word of its file, and what makes the table."""
 
@@ -177,7 +194,7 @@ def main() -> int:
     parser.add_argument("--check", action="store_true")
     given = parser.parse_args()
     stale = 0
-    for path in sorted(DOCS.glob("*.md")):
+    for path in sorted(DOCS.rglob("*.md")):
         text = path.read_text(encoding="utf-8")
         if (new := rewritten(text)) == text:
             continue

@@ -169,7 +169,7 @@ def rewritten(text: str) -> str:
 
 def main() -> None:
     """Write the tables of all documents."""
-    for path in sorted((ROOT / "docs").glob("*.md")):
+    for path in sorted((ROOT / "docs").rglob("*.md")):
         text = path.read_text(encoding="utf-8")
         if (new := rewritten(text)) != text:
             path.write_text(new, encoding="utf-8")

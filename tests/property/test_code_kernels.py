@@ -17,9 +17,10 @@ from balsadb.index import distance_kernels as k
 from balsadb.index import search_kernels as s
 from balsadb.index.flat import distances
 from balsadb.index.intrinsics import address_of
-from balsadb.index.layout import ENTRY, FREE, LINKED, TAIL, TOP_LAYER
+from balsadb.index.layout import ENTRY, TOP_LAYER
 from balsadb.index.metrics import scores_of
 from balsadb.index.quantise_kernels import code_rows
+from balsadb.index.quantiser import own_steps
 
 QUICK = settings(max_examples=40, deadline=None)
 metrics = st.sampled_from(list(Metric))
@@ -118,8 +119,17 @@ def test_the_way_is_one_of_those_there_are():
 # ------------------------------------------------------------------ codes and targets
 
 
+def twin_steps(vectors: np.ndarray) -> np.ndarray:
+    """Steps (n,) of rows that have their own, float64."""
+    return np.abs(vectors).max(axis=1).astype(np.float64) / 127
+
+
 def twin_codes(vectors: np.ndarray, quantiser: np.ndarray) -> np.ndarray:
     """Codes (n, dim) as whole numbers around 0."""
+    if quantiser[-2] == 0:
+        largest = np.abs(vectors).max(axis=1, keepdims=True).astype(np.float64)
+        inverse = np.divide(127, largest, out=np.zeros_like(largest), where=largest > 0)
+        return np.rint(vectors.astype(np.float64) * inverse).astype(np.int32)
     with np.errstate(over="ignore", invalid="ignore"):
         steps = np.float32((vectors - quantiser[:-2]) * quantiser[-1])
     steps = np.where(np.isnan(steps), np.float32(-128), steps)
@@ -146,6 +156,24 @@ def test_rows_are_coded_as_numpy_would(dim, scale, seed):
     others = np.setdiff1d(np.arange(9), rows)
     assert not codes[others].any()
     assert (bias[others] == 3).all()
+
+
+@QUICK
+@given(st.integers(1, 200), st.integers(-45, 38), seeds)
+def test_rows_with_steps_of_their_own_are_coded_as_numpy_would(dim, exponent, seed):
+    rng = np.random.default_rng(seed)
+    sizes = 10.0 ** rng.uniform(-45, exponent, size=(9, 1))
+    vectors = (rng.uniform(-1, 1, size=(9, dim)) * sizes).astype(np.float32)
+    vectors[4] = 0
+    codes, bias = np.zeros((9, dim + 5), np.uint8), np.zeros(9, np.int32)
+    code_rows(vectors, own_steps(dim), np.arange(9, dtype=np.uint32), codes, bias)
+    assert np.array_equal(codes[:, :dim], twin_codes(vectors, own_steps(dim)) + 128)
+    assert not codes[:, dim:].any()
+    steps = bias.view(np.float32)
+    assert np.array_equal(steps, twin_steps(vectors).astype(np.float32))
+    shown = (codes[:, :dim].astype(np.float64) - 128) * steps[:, np.newaxis]
+    largest = np.abs(vectors).max(axis=1, keepdims=True)
+    assert (np.abs(shown - vectors) <= np.maximum(largest / 253, 1e-42)).all()
 
 
 def test_half_steps_round_to_even_and_everything_is_cut():
@@ -184,20 +212,38 @@ def twin_aim(metric: Metric, query: np.ndarray, quantiser: np.ndarray):
     largest = float(np.abs(values).max())
     scale = 64 / largest if largest else 0.0
     scale = min(scale, 4.0) if squared else scale
+    code = np.rint(values * scale).astype(np.int32)
     unit = 2 * step * step if squared else step
     factor = int(np.rint(scale * 2**23)) if squared else 0
-    return np.rint(values * scale).astype(np.int32), factor, unit / scale if scale else 0.0
+    if metric is Metric.DOT:
+        unit, factor = 1.0, 128 * int(code.sum())
+    return code, factor, unit / scale if scale else 0.0
 
 
-def twin_bits(metric: Metric, query: np.ndarray, quantiser: np.ndarray, codes: np.ndarray):
-    """Ordered bits (n,) of the coded distances of codes around 0 (n, dim)."""
+def twin_units(metric: Metric, query: np.ndarray, quantiser: np.ndarray, vectors: np.ndarray):
+    """Coded distances (n,) of rows (n, dim): whole numbers, float32 for Dot."""
+    codes = twin_codes(vectors, quantiser)
     code, factor, _ = twin_aim(metric, query, quantiser)
+    if metric is Metric.DOT:
+        steps = twin_steps(vectors).astype(np.float32)
+        return (
+            np.float32(0)
+            - (codes.astype(np.int64) @ code.astype(np.int64)).astype(np.float32) * steps
+        )
     shown = codes.astype(np.int64) + 128
     if metric is Metric.MANHATTAN:
-        return np.abs(shown - code).sum(axis=1)
+        return np.abs(shown - code).sum(axis=1) - 2**31
     weighted = (codes.astype(np.int64) ** 2).sum(axis=1) * factor >> 24
     limit = 2**31 - 1
-    return np.clip(weighted - shown @ code.astype(np.int64), -limit, limit) + 2**31
+    return np.clip(weighted - shown @ code.astype(np.int64), -limit, limit)
+
+
+def twin_bits(units: np.ndarray) -> np.ndarray:
+    """Ordered bits (n,) of coded distances."""
+    if units.dtype != np.float32:
+        return units + 2**31
+    bits = units.view(np.uint32).astype(np.int64)
+    return np.where(bits >> 31, bits ^ 0xFFFFFFFF, bits | 1 << 31)
 
 
 @QUICK
@@ -210,7 +256,6 @@ def test_targets_and_coded_distances_equal_their_twins(metric, dim, scale, seed)
     quantiser = held.quantiser.used
     if not len(quantiser):  # the vectors are equal
         return
-    codes = twin_codes(vectors, quantiser)
     for query in (
         vectors[3],
         prepare_vector(metric, rng.normal(size=dim) * scale),
@@ -232,7 +277,7 @@ def test_targets_and_coded_distances_equal_their_twins(metric, dim, scale, seed)
         rows = rng.choice(40, count, replace=False)
         scratch.fresh[:count] = rows
         _bits(index._graph, index.measure, scratch, query, count)
-        expected = twin_bits(metric, query, quantiser, codes[rows])
+        expected = twin_bits(twin_units(metric, query, quantiser, vectors[rows]))
         assert scratch.bits[:count].tolist() == expected.tolist()
 
 
@@ -242,58 +287,12 @@ def test_a_unit_of_coded_distance_is_worth_what_it_says(metric):
     vectors = prepare_vector(metric, rng.normal(size=(500, 40)))
     index = build(metric, vectors)
     quantiser = index._columns.quantiser.used
-    codes = twin_codes(vectors, quantiser)
     query = vectors[0]
     unit = twin_aim(metric, query, quantiser)[2]
-    coded = twin_bits(metric, query, quantiser, codes) * unit
+    coded = twin_units(metric, query, quantiser, vectors) * unit
     exact = distances(metric, query, vectors).astype(np.float64)
     misses = exact - coded
     assert np.std(misses) < 0.03 * np.std(exact)
-
-
-# ------------------------------------------------------------------ masks
-
-
-@njit
-def _count_set(slots):
-    return s.count_set(slots)
-
-
-@njit
-def _gather(graph, scratch, slots, request):
-    return s.gather(graph, scratch, slots, request)
-
-
-@QUICK
-@given(st.integers(0, 5_000), st.sampled_from([0.0, 0.01, 0.5, 1.0]), st.integers(0, 7), seeds)
-def test_set_slots_are_counted(count, share, offset, seed):
-    mask = np.random.default_rng(seed).random(count + offset) < share
-    assert _count_set(mask[offset:].copy()) == mask[offset:].sum()
-    assert _count_set(mask[offset:]) == mask[offset:].sum()
-
-
-@QUICK
-@given(st.integers(1, 300), st.sampled_from([0.0, 0.1, 1.0]), st.booleans(), seeds)
-def test_the_live_rows_of_a_mask_are_gathered(count, share, masked, seed):
-    rng = np.random.default_rng(seed)
-    index = build(Metric.EUCLID, rng.normal(size=(200, 3)).astype(np.float32))
-    index.tombstone(rng.choice(200, 50, replace=False).astype(np.uint32))
-    more = int(rng.integers(0, 100))
-    slots = rng.choice(1_000, more, replace=False).astype(np.uint32) + np.uint32(200)
-    index.add(slots, np.ones((more, 3), np.float32))
-    held = index._columns
-    mask = rng.random(count + 4) < share
-    n = int(rng.integers(1, index.rows + 1))
-    request = s.Request(5, 5, 20, n, more, int(masked), 0)
-    scratch = index._scratches.take(index.rows)
-    found = scratch.matches[: _gather(index._graph, scratch, mask, request)]
-    states = held.state.used[:n]
-    expected = np.flatnonzero((states == LINKED) | (states == TAIL))
-    if masked:
-        slot = held.row_slot.used[expected]
-        expected = expected[(slot < len(mask)) & mask[np.minimum(slot, len(mask) - 1)]]
-    assert sorted(found.tolist()) == expected.tolist()
-    assert FREE not in held.state.used[found]
 
 
 # ------------------------------------------------------------------ walks by codes
@@ -321,18 +320,18 @@ def twin_walk(index: VectorIndex, near: list[tuple[int, int]], ef: int) -> list[
     return pool
 
 
-def twin_rescore(pool, exact, unit, wanted, best) -> list[int]:
+def twin_rescore(pool, units, exact, unit, wanted, best) -> list[int]:
     """The rows of a pool that are scored, best first: `wanted` of them, then those that the error
     of the codes leaves open."""
     scored: list[tuple[float, int]] = []
     misses: list[float] = []
-    at, bound = 0, 2**32 - 1
-    while at < len(pool) and (len(scored) < wanted or pool[at][0] - 2**31 <= bound):
+    at, bound = 0, np.inf
+    while at < len(pool) and (len(scored) < wanted or units[pool[at][1]] <= bound):
         left = wanted - len(scored)
         size = min(s.PART, left) if left > 0 else s.MORE
-        for bits, row in pool[at : at + size]:
+        for _, row in pool[at : at + size]:
             scored.append((float(exact[row]), row))
-            misses.append(float(exact[row]) - unit * (bits - 2**31))
+            misses.append(float(exact[row]) - unit * float(units[row]))
         at += size
         scored.sort()
         if len(scored) >= wanted:
@@ -341,8 +340,7 @@ def twin_rescore(pool, exact, unit, wanted, best) -> list[int]:
             spread = np.sqrt(max(sum(o * o for o in off) / len(off) - mean * mean, 0.0))
             worst = scored[min(best, len(scored)) - 1][0]
             if unit > 0:
-                open_to = (worst - misses[0] - mean + s.SIGMAS * spread) / unit
-                bound = int(min(max(open_to, -2e9), 4e9))
+                bound = (worst - misses[0] - mean + s.SIGMAS * spread) / unit
     return [row for _, row in scored]
 
 
@@ -357,15 +355,15 @@ def test_the_coded_walk_equals_its_twin(metric, dim, count, ef, seed):
         return
     query = prepare_vector(metric, rng.normal(size=dim))
     quantiser = index._columns.quantiser.used
-    bits = twin_bits(metric, query, quantiser, twin_codes(vectors, quantiser))
-    near = [(bit, row) for row, bit in enumerate(bits.tolist())]
+    units = twin_units(metric, query, quantiser, vectors)
+    near = [(bit, row) for row, bit in enumerate(twin_bits(units).tolist())]
     exact = distances(metric, query, vectors)
     unit = twin_aim(metric, query, quantiser)[2]
     best = int(rng.integers(1, ef + 1))
     pool = twin_walk(index, near, ef)
     if len(pool) < min(best, count):
         return  # an island of the graph: the search scans
-    expected = twin_rescore(pool, exact, unit, max(2 * best, best + 16), best)[:best]
+    expected = twin_rescore(pool, units, exact, unit, max(2 * best, best + 16), best)[:best]
     rows, scores = index.search(query, best, ef=ef)
     assert rows.tolist() == expected
     assert scores.tobytes() == scores_of(metric, exact[expected]).tobytes()
@@ -451,7 +449,7 @@ def test_kernels_without_intrinsics_run_uncompiled_too():
         check=False,
     )
     assert done.returncode == 0, done.stdout.decode()
-    assert b"5 passed" in done.stdout
+    assert b"6 passed" in done.stdout
 
 
 NAMES = ["code", "index"]

@@ -190,13 +190,20 @@ def twin_select(metric, vectors, row, candidates, limit) -> list[int]:
     return kept + spare[: max(0, -(-limit // 2) - len(kept))]
 
 
+def twin_choose(metric, vectors, row, candidates, limit, narrow: int | None = None) -> list[int]:
+    """The links of a list: by Algorithm 4; for Dot three quarters of them, the others by squared
+    distance among the rest (of the `narrow` nearest)."""
+    if metric is not Metric.DOT:
+        return twin_select(metric, vectors, row, candidates, limit)
+    chosen = twin_select(metric, vectors, row, candidates, limit - limit // 4)
+    own = distances(Metric.EUCLID, vectors[row], vectors)
+    ranked = sorted(candidates, key=lambda other: (own[other], other))[:narrow]
+    rest = [other for other in ranked if other not in chosen]
+    return chosen + twin_select(Metric.EUCLID, vectors, row, rest, limit // 4)
+
+
 @QUICK
-@given(
-    st.sampled_from([Metric.COSINE, Metric.EUCLID, Metric.MANHATTAN]),
-    st.integers(1, 40),
-    st.integers(2, 60),
-    seeds,
-)
+@given(metrics, st.integers(1, 40), st.integers(2, 60), seeds)
 def test_the_first_batch_is_linked_as_its_twin_says(metric, dim, count, seed):
     rng = np.random.default_rng(seed)
     vectors = prepare_vector(metric, rng.normal(size=(count, dim)))
@@ -212,14 +219,14 @@ def test_the_first_batch_is_linked_as_its_twin_says(metric, dim, count, seed):
         rows = np.flatnonzero(layers >= layer).tolist()
         limit, room = (32, options.width0 - 1) if layer == 0 else (16, options.width_upper - 1)
         own = {
-            row: twin_select(metric, vectors, row, [o for o in rows if o != row], limit)
+            row: twin_choose(metric, vectors, row, [o for o in rows if o != row], limit, 32)
             for row in rows
         }
         for row in rows:
             back = [other for other in rows if row in own[other] and other not in own[row]]
             expected = own[row] + back
             if len(expected) > room:
-                expected = twin_select(metric, vectors, row, expected, limit)
+                expected = twin_choose(metric, vectors, row, expected, limit)
             place = row if layer == 0 else int(held.upper_offset.data[row]) + layer - 2
             links = (held.links0 if layer == 0 else held.upper_links).data[place]
             assert sorted(links[1 : links[0] + 1].tolist()) == sorted(expected)
@@ -365,7 +372,8 @@ def twin_repair(index: VectorIndex, metric: Metric, row: int, layer: int, dead: 
     ranked = sorted(candidates, key=lambda other: (own[other], other))
     if len(ranked) < 0.6 * limit:
         return old, kept, None  # searched for like a new row: see the walk and Algorithm 4
-    if len(kept) >= 0.6 * limit and len(old) - len(kept) < 2:
+    one_lost = len(kept) >= 0.6 * limit and len(old) - len(kept) < 2
+    if one_lost and metric is not Metric.DOT:
         tried = [other for other in ranked if other not in kept][:16]
         for other in tried:
             between = distances(metric, vectors[other], vectors)
@@ -373,7 +381,7 @@ def twin_repair(index: VectorIndex, metric: Metric, row: int, layer: int, dead: 
             if all(between[one] >= own[other] for one in nearer):
                 return old, kept, [other]
         return old, kept, []
-    chosen = twin_select(metric, vectors, row, ranked, limit)
+    chosen = twin_choose(metric, vectors, row, ranked, limit)
     new = [other for other in chosen if other not in kept]
     return old, kept, new[: max(0, max(limit, len(old)) - len(kept))]
 

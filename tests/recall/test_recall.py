@@ -183,11 +183,3 @@ def test_hard_data(name):
     queries = vectors[:: len(vectors) // 200] + np.float32(0.01)
     assert recall(index, queries, 64) >= 0.95
     assert index.check() == []
-
-
-def test_dot_with_lengths_that_differ_widely():
-    rng = np.random.default_rng(8)
-    lengths = np.exp(rng.normal(size=(10_000, 1)))
-    vectors = prepare_vector(Metric.DOT, rng.normal(size=(10_000, 24)) * lengths)
-    index = build(Metric.DOT, vectors)
-    assert recall(index, rng.normal(size=(300, 24)).astype(np.float32), 64) >= 0.95

@@ -91,8 +91,7 @@ dimensions: about 1,600 distances, 0.1 ms. Planning: about 0.15 ms a row and cor
 What it does not do
 -------------------
 It takes no locks: writers must be kept apart from readers by the caller (`plan` alone may run
-beside `add` and `tombstone`). Dot builds by raw inner product, not in the norm-augmented geometry
-that keeps long vectors from becoming hubs. Walks through clusters that lie far apart, inserted one
+beside `add` and `tombstone`). Walks through clusters that lie far apart, inserted one
 after another, miss some (`tests/recall/test_recall.py`).
 """
 

@@ -94,19 +94,28 @@ class Scratch(NamedTuple):
 
 class Measure(NamedTuple):
     """How far apart two vectors are: kind of distance (`balsadb.index.metrics`), dimension, whether
-    walks go by codes, and whether links are chosen by them too: by the sum of squared (Manhattan:
-    absolute) differences of codes."""
+    walks go by codes, whether links are chosen by them too: by the sum of squared (Manhattan:
+    absolute) differences of codes, and whether vectors have lengths of their own (Dot): then a row
+    is coded in steps of its own, and some links are chosen by squared distance (`near`)."""
 
     kind: int
     dim: int
     coded: int
     coded_links: int
+    norms: int
+
+
+@part
+def near(how):
+    """The other measure of a graph whose vectors have lengths of their own: squared distance."""
+    return Measure(int64(SQUARED), how.dim, int64(0), int64(0), int64(0))
 
 
 class Target(NamedTuple):
-    """What distances are measured to: addresses of the vector and of its code, the weight of a
-    row's `bias` in coded squared distances (with BIAS_BITS fraction bits), and how much exact
-    distance (float64) one unit of coded distance is."""
+    """What distances are measured to: addresses of the vector and of its code, a number that coded
+    distances need (squared: the weight of a row's `bias`, with BIAS_BITS fraction bits; rows in
+    steps of their own: what the middle of all codes gives), and how much exact distance (float64)
+    one unit of coded distance is."""
 
     vector: int
     code: int
@@ -149,18 +158,20 @@ def key_row(key):
 
 
 @part
-def key_units(key):
-    """The coded distance of a key."""
-    return int64(key >> HALF) - int64(0x80000000)
-
-
-@part
 def key_distance(key):
     """The exact distance of a key."""
     bits = key >> HALF
     if bits & SIGN:
         return bits_float(bits ^ SIGN)
     return bits_float(bits ^ ALL32)
+
+
+@part
+def key_units(how, key):
+    """The coded distance of a key (float64): whole, but for rows in steps of their own."""
+    if how.norms:
+        return float64(key_distance(key))
+    return float64(int64(key >> HALF) - int64(0x80000000))
 
 
 @part
@@ -227,10 +238,16 @@ def aim(graph, how, scratch, values):
                 scale = min(scale, SCALE_MAX)
                 factor = int64(np.rint(scale * (1 << (BIAS_BITS - 1))))
                 unit = 2 * step * step
+            elif how.norms:
+                unit = float64(1)
             unit = unit / scale if scale > 0 else float64(0)
+            total = int64(0)
             for at in range(dim):
                 value = steps_of(how, values[at], graph.quantiser[at], inverse) * scale
                 code[at] = np.uint8(int32(np.rint(value)) & int32(255))
+                total += int64(np.rint(value))
+            if how.norms:
+                factor = CODE_MIDDLE * total
     return Target(address_of(values), address_of(scratch.code), factor, unit)
 
 
@@ -299,7 +316,13 @@ def coded_rows(codes, bias_address, how, target, rows_address, count, to):
         gap_rows(codes, how, target.code, rows_address, count, to)
         return
     product_rows(codes, how, target.code, rows_address, count, to)
-    if how.kind == PRODUCT:
+    if how.norms:
+        bias = int32_at(bias_address, MAX_INT32)
+        for at in range(count):
+            steps = float32(int64(int32(out[at])) - target.factor)
+            distance = float32(0) - steps * bits_float(uint64(bias[rows[at]]))
+            out[at] = uint32(ordered_bits(distance))
+    elif how.kind == PRODUCT:
         for at in range(count):
             out[at] = uint32(0x80000000) - out[at]
     else:

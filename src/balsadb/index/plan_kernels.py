@@ -21,6 +21,7 @@ from balsadb.index.distance_kernels import (
     key_row,
     link_bits,
     list_key,
+    near,
 )
 from balsadb.index.kernel_cache import kernel, part
 from balsadb.index.layout import LINKED
@@ -34,6 +35,10 @@ little recall (docs/index.md). A small graph, which all later ones hang on, is b
 """
 PART = 64
 """Rows whose distances are computed at once."""
+NEAR_SHARE = 4
+"""With two measures, one link in so many is chosen by squared distance."""
+NEAR_EF = 2
+"""With two measures, the walk by squared distance has a beam this much narrower."""
 
 
 class Base(NamedTuple):
@@ -182,39 +187,6 @@ def take_candidates(graph, pool, count, merged):
     return total
 
 
-@kernel
-def plan_links(graph, scratch, how, plan, batch, first, stop, chosen, counts):
-    """Algorithm 1 (INSERT) up to line 10, for batch rows [first, stop): the neighbours of each on
-    each of its layers, as keys in `chosen` (lists, links0) with `counts` (lists,). No link leads to
-    this batch yet, so its rows find each other by comparison with all of it."""
-    pool, merged = scratch.pool, scratch.results
-    computed = 0
-    for number in range(first, stop):
-        row, own_layer = int64(batch.rows[number]), int64(batch.layers[number])
-        target = aim(graph, how, scratch, graph.vectors[row])
-        count = 0
-        if plan.entry >= 0:
-            start_at(graph, how, target, scratch, plan.entry)
-            descend(graph, scratch, how, target, plan.n, plan.top, min(own_layer, plan.top))
-            count = 1
-        for layer in range(own_layer, -1, -1):
-            total = 0
-            if plan.entry >= 0 and layer <= plan.top:
-                count = walk(graph, scratch, how, target, layer, plan.n, count, plan.ef, plan.reach)
-                total = take_candidates(graph, pool, count, merged)
-            total = add_peers(
-                graph, how, target, scratch, batch, number, layer, merged, total, plan.ef
-            )
-            if how.coded:
-                measure_links(graph, how, scratch, row, merged, total)
-            limit = plan.links0 if layer == 0 else plan.links_upper
-            place = int64(batch.lists[number]) + layer
-            kept, tested = select(graph, how, scratch, row, merged, total, limit, chosen[place])
-            counts[place] = kept
-            computed += tested
-    scratch.counters[DISTANCES] += computed
-
-
 @part
 def contains(keys, count, row):
     """Whether one of the first `count` keys is of this row."""
@@ -222,6 +194,83 @@ def contains(keys, count, row):
         if key_row(keys[at]) == row:
             return True
     return False
+
+
+@part
+def drop_chosen(keys, count, chosen, kept):
+    """Take the rows of `chosen[:kept]` out of keys; how many are left."""
+    left = 0
+    for at in range(count):
+        if not contains(chosen, kept, key_row(keys[at])):
+            keys[left] = keys[at] & ~EXPANDED
+            left += 1
+    return left
+
+
+@part
+def choose_links(graph, how, scratch, row, candidates, count, limit, chosen):
+    """`select` for a list whose candidates come unsorted: by the one measure, or, where there are
+    two, its share by each. Returns how many were chosen, and the distances computed."""
+    if how.norms == 0:
+        return select(graph, how, scratch, row, candidates, count, limit, chosen)
+    measure_links(graph, how, scratch, row, candidates, count)
+    share = limit - limit // NEAR_SHARE
+    kept, computed = select(graph, how, scratch, row, candidates, count, share, chosen)
+    count = drop_chosen(candidates, count, chosen, kept)
+    other, rest = near(how), chosen[kept:]
+    measure_links(graph, other, scratch, row, candidates, count)
+    more, again = select(graph, other, scratch, row, candidates, count, limit - share, rest)
+    return kept + more, computed + again
+
+
+@part
+def link_row(graph, how, scratch, plan, batch, number, share, chosen, counts):
+    """Neighbours of one row by one measure, behind those it has: on each of its layers at most
+    `share` parts in NEAR_SHARE of all links. Returns the distances computed to choose."""
+    pool, merged, computed, count = scratch.pool, scratch.results, 0, 0
+    row, own_layer = int64(batch.rows[number]), int64(batch.layers[number])
+    target = aim(graph, how, scratch, graph.vectors[row])
+    if plan.entry >= 0:
+        start_at(graph, how, target, scratch, plan.entry)
+        descend(graph, scratch, how, target, plan.n, plan.top, min(own_layer, plan.top))
+        count = 1
+    for layer in range(own_layer, -1, -1):
+        total = 0
+        if plan.entry >= 0 and layer <= plan.top:
+            count = walk(graph, scratch, how, target, layer, plan.n, count, plan.ef, plan.reach)
+            total = take_candidates(graph, pool, count, merged)
+        total = add_peers(graph, how, target, scratch, batch, number, layer, merged, total, plan.ef)
+        if how.coded:
+            measure_links(graph, how, scratch, row, merged, total)
+        place = int64(batch.lists[number]) + layer
+        before = int64(counts[place])
+        if before:
+            total = drop_chosen(merged, total, chosen[place], before)
+        limit = plan.links0 if layer == 0 else plan.links_upper
+        part_of = limit // NEAR_SHARE
+        limit = part_of if share == 1 else limit - part_of * (NEAR_SHARE - share)
+        kept, tested = select(
+            graph, how, scratch, row, merged, total, limit, chosen[place][before:]
+        )
+        counts[place] = before + kept
+        computed += tested
+    return computed
+
+
+@kernel
+def plan_links(graph, scratch, how, plan, batch, first, stop, chosen, counts):
+    """Algorithm 1 (INSERT) up to line 10, for batch rows [first, stop): the neighbours of each on
+    each of its layers, as keys in `chosen` (lists, links0) with `counts` (lists,), zero before. No
+    link leads to this batch yet, so its rows find each other by comparison with all of it."""
+    computed = 0
+    narrow = max(plan.ef // NEAR_EF, plan.links0)
+    other = Base(plan.n, plan.entry, plan.top, narrow, narrow, plan.links0, plan.links_upper)
+    for number in range(first, stop):
+        share = NEAR_SHARE - 1 if how.norms else NEAR_SHARE
+        computed += link_row(graph, how, scratch, plan, batch, number, share, chosen, counts)
+        if how.norms:
+            computed += link_row(graph, near(how), scratch, other, batch, number, 1, chosen, counts)
+    scratch.counters[DISTANCES] += computed
 
 
 @part
@@ -276,7 +325,8 @@ def plan_changes(graph, scratch, how, plan, groups, first, stop, chosen, counts,
                     out += 1
             changes.count[group] = out
             continue
-        old_links(graph, how, scratch, groups, group, chosen, counts, pool, True)
+        ranked = how.norms == 0
+        old_links(graph, how, scratch, groups, group, chosen, counts, pool, ranked)
         computed += old
         for at in range(old):
             total, _ = insert(merged, total, merged.shape[0], pool[at])
@@ -284,7 +334,7 @@ def plan_changes(graph, scratch, how, plan, groups, first, stop, chosen, counts,
             if not contains(pool, old, key_row(groups.sources[at])):
                 total, _ = insert(merged, total, merged.shape[0], groups.sources[at])
         limit = plan.links0 if layer == 0 else plan.links_upper
-        kept, tested = select(graph, how, scratch, row, merged, total, limit, kept_keys)
+        kept, tested = choose_links(graph, how, scratch, row, merged, total, limit, kept_keys)
         computed += tested
         if own < 0:
             changes.masked[group] = 1

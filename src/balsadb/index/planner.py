@@ -39,7 +39,7 @@ from balsadb.index.layout import (
 from balsadb.index.metrics import KERNEL_CODES, Metric
 from balsadb.index.options import IndexOptions
 from balsadb.index.plan_kernels import REACH, Base, Batch, Changes, Groups, plan_changes, plan_links
-from balsadb.index.quantiser import GROWTH, LOOK_ROWS, fits, sample_rows, train
+from balsadb.index.quantiser import GROWTH, LOOK_ROWS, fits, own_steps, sample_rows, train
 from balsadb.index.repair import DUE_SHARE, IDLE_SHARE, URGENT_SHARE, Repairer
 from balsadb.index.scratch import ScratchPool
 from balsadb.index.slicing import Run
@@ -57,8 +57,9 @@ other work has the memory."""
 def measure_of(held: Columns, options: IndexOptions) -> Measure:
     """How walks measure: by codes once every row has one."""
     coded = held.quantiser.rows > 0 and int(held.meta.data[CODED_ROWS]) == held.codes.rows
-    links = coded and options.metric is not Metric.DOT  # codes know nothing of norms
-    return Measure(KERNEL_CODES[options.metric], options.dim, int(coded), int(links))
+    dot = options.metric is Metric.DOT
+    links = coded and not dot  # codes know nothing of norms
+    return Measure(KERNEL_CODES[options.metric], options.dim, int(coded), int(links), int(dot))
 
 
 class Planner:
@@ -100,6 +101,8 @@ class Planner:
         enough = max(GROWTH * seen, 0 if int(meta[QUANTISER_EPOCH]) else least)
         if not options.quantization or rows < enough:
             return False
+        if options.metric is Metric.DOT and int(meta[QUANTISER_EPOCH]):
+            return False  # steps of their own fit all rows
         live = int(meta[TAIL_COUNT]) + int(meta[LINKED_COUNT]) - int(meta[LINKED_DEAD_COUNT])
         return live >= max(1, min(rows, least) // 2)
 
@@ -151,6 +154,8 @@ class Planner:
         look = held.vectors.data[sample_rows(live, options.dim, LOOK_ROWS)]
         if int(meta[QUANTISER_EPOCH]) and fits(look, held.quantiser.data):
             return None
+        if options.metric is Metric.DOT:
+            return edit.encode_training(version, own_steps(options.dim))
         better = train(held.vectors.data[sample_rows(live, options.dim)])
         if better is None:  # walks go on as they do
             return None

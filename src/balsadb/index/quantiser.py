@@ -1,4 +1,4 @@
-"""Training the quantiser: one step for all dimensions, around the middle.
+"""Training the quantiser: one step for all dimensions, around the middle (Dot: `own_steps`).
 
 An element x becomes the code round((x - mean) / step) + 128, cut to 0..255. One step for all
 dimensions keeps distances between codes proportional to distances between vectors. The step is the
@@ -60,6 +60,13 @@ def train(sample: Floats) -> Floats | None:
         inverse = np.float32(1) / step
     quantiser = np.concatenate((mean, np.array([step, inverse], np.float32)))
     return quantiser if np.isfinite(quantiser).all() else None
+
+
+def own_steps(dim: int) -> Floats:
+    """The quantiser, as of `train`, that gives each row a step of its own, around zero: for inner
+    products of vectors of any lengths. Nothing is cut off, and nothing needs to be trained again
+    when longer vectors come."""
+    return np.zeros(dim + 2, np.float32)
 
 
 def fits(sample: Floats, quantiser: Floats) -> bool:

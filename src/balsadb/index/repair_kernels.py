@@ -21,10 +21,11 @@ from balsadb.index.distance_kernels import (
     key_row,
     link_bits,
     list_key,
+    near,
 )
 from balsadb.index.intrinsics import address_of, prefetch
 from balsadb.index.kernel_cache import kernel, part
-from balsadb.index.plan_kernels import contains, measure_links, select
+from balsadb.index.plan_kernels import choose_links, contains, measure_links, select
 from balsadb.index.walk_kernels import descend, list_of, next_epoch, start_at, walk
 
 PART = 64
@@ -177,8 +178,8 @@ def plan_repairs(graph, scratch, how, plan, lists, fate, first, stop, changes):
 
     The list of a live row drops all its dead links and keeps the others. In place of the lost ones
     it takes as many, or up to its limit, of the live neighbours of the dead: if it lost several or
-    is short, those that Algorithm 4 chooses among them and what is kept. The list of a dead row, a
-    waypoint still, drops only what leaves.
+    is short, or has links of two kinds, those that are chosen among them and what is kept. The list
+    of a dead row, a waypoint still, drops only what leaves.
     """
     chosen = scratch.survivors
     for number in range(first, stop):
@@ -200,12 +201,14 @@ def plan_repairs(graph, scratch, how, plan, lists, fate, first, stop, changes):
         total = offer_heirs(graph, how, scratch, layer, row, fate, plan.ef)
         if FLOOR_PARTS * total < FLOOR_KEPT * limit:
             total = offer_found(graph, how, target, scratch, plan, layer, row, fate, total)
-        if not short and degree - kept < LOST_MAX:
+        if not short and degree - kept < LOST_MAX and how.norms == 0:
             changes.count[number] = replace_one(
                 graph, how, scratch, links, place, total, changes.links[number]
             )
             continue
-        count, tested = select(graph, how, scratch, row, scratch.results, total, limit, chosen)
+        count, tested = choose_links(
+            graph, how, scratch, row, scratch.results, total, limit, chosen
+        )
         scratch.counters[DISTANCES] += tested
         out = 0
         for at in range(count):
@@ -261,6 +264,8 @@ def find_sources(graph, scratch, how, plan, lost, fate, reached, first, stop, ch
     to them there, as keys in `chosen` (n, links) with `counts`. Each is searched for like a new
     one, from the top, or, where that leads into its own island, on that layer alone; Algorithm 4
     chooses among what is reached."""
+    if how.norms:
+        how = near(how)  # by product, rows of short vectors are found by way of nothing
     for number in range(first, stop):
         row, layer = int64(lost.row[number]), int64(lost.layer[number])
         target = aim(graph, how, scratch, graph.vectors[row])

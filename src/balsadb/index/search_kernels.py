@@ -7,7 +7,6 @@ import numpy as np
 from numba import float64, int64, uint32, uint64
 
 from balsadb.index.distance_kernels import (
-    ALL32,
     DISTANCES,
     aim,
     code_bytes,
@@ -120,11 +119,10 @@ def open_bound(target, worst, count, base, total, squares):
     of the codes: of `count` rows, `base` plus the sum `total` is how far the exact distance was
     from the coded one."""
     if target.unit <= 0:
-        return int64(ALL32)
+        return np.inf
     mean = total / count
     spread = np.sqrt(max(squares / count - mean * mean, 0.0))
-    units = (worst - base - mean + SIGMAS * spread) / target.unit
-    return int64(min(max(units, -2e9), 4e9))
+    return (worst - base - mean + SIGMAS * spread) / target.unit
 
 
 @part
@@ -136,11 +134,11 @@ def rescore(graph, scratch, how, target, keys, count, wanted, k):
     be among the best `k` (`open_bound`). Sorting is by insertion: little moves.
     """
     fresh, bits = scratch.fresh, scratch.bits
-    live, at, bound = 0, 0, int64(ALL32)
+    live, at, bound = 0, 0, np.inf
     base, total, squares = float64(0), float64(0), float64(0)
     while at < count:
         if live >= wanted:
-            if how.coded == 0 or key_units(keys[at]) > bound:
+            if how.coded == 0 or key_units(how, keys[at]) > bound:
                 break
         size = 0
         while at < count and size < (min(PART, wanted - live) if live < wanted else MORE):
@@ -152,7 +150,8 @@ def rescore(graph, scratch, how, target, keys, count, wanted, k):
         exact_bits(graph, how, target, fresh, size, bits)
         for one in range(size):
             key = list_key(bits[one], fresh[one])
-            miss = float64(key_distance(key)) - target.unit * key_units(scratch.survivors[one])
+            units = key_units(how, scratch.survivors[one])
+            miss = float64(key_distance(key)) - target.unit * units
             if live == 0:
                 base = miss
             total += miss - base
@@ -252,7 +251,7 @@ def scan_listed(graph, scratch, how, target, request, listed):
         fresh[at] = scratch.matches[at * listed // PART]
     exact_bits(graph, how, target, fresh, PART, bits)
     for at in range(PART):
-        coded = key_units(list_key(scratch.measured[at * listed // PART], 0))
+        coded = key_units(how, list_key(scratch.measured[at * listed // PART], 0))
         miss = float64(key_distance(list_key(bits[at], 0))) - target.unit * coded
         base = miss if at == 0 else base
         total += miss - base
@@ -263,7 +262,7 @@ def scan_listed(graph, scratch, how, target, request, listed):
     for at in range(listed):
         key = list_key(scratch.measured[at], scratch.matches[at])
         fresh[size] = scratch.matches[at]
-        size += key > last and key_units(key) <= bound
+        size += key > last and key_units(how, key) <= bound
         if size == PART or (at == listed - 1 and size):
             exact_bits(graph, how, target, fresh, size, bits)
             for one in range(size):
