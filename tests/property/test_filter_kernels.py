@@ -24,7 +24,7 @@ seeds = st.integers(0, 2**32 - 1)
 def two_hop(graph, scratch, how, request, slots, query, entry, matching, rows):
     target = aim(graph, how, scratch, query)
     start_at(graph, how, target, scratch, entry)
-    kept = walk_two_hop(graph, scratch, how, target, slots, request, matching)
+    kept = walk_two_hop(graph, scratch, how, target, slots, request, 1, matching)
     for at in range(kept):
         rows[at] = key_row(scratch.results[at])
     return kept

@@ -13,11 +13,12 @@ from balsadb.index.check import unreachable
 from balsadb.index.edit import decode
 from balsadb.index.edit_kernels import ListChanges, change_lists
 from balsadb.index.flat import distances, nearest
-from balsadb.index.layout import ENTRY, LINKED, TOP_LAYER, draw_layers, mix64
+from balsadb.index.layout import LINKED, draw_layers, mix64
 from balsadb.index.metrics import scores_of
 from balsadb.index.plan_kernels import Batch
 from balsadb.index.planner import group_links
 from balsadb.index.repair_kernels import LEAVES, NOWHERE, find_naming, spread
+from tests.property.walk_twin import twin_walk
 
 QUICK = settings(max_examples=40, deadline=None)
 metrics = st.sampled_from(list(Metric))
@@ -120,7 +121,7 @@ def test_visited_marks_survive_the_wrap_of_the_epoch():
     scratch.counters[k.EPOCH] = k.EPOCH_MAX - 2
     for _ in range(6):
         assert index.search(vectors[3], 10, ef=32)[0].tolist() == expected
-    assert 0 < scratch.counters[k.EPOCH] < 6
+    assert 0 < scratch.counters[k.EPOCH] < k.EPOCH_MAX // 2
     assert scratch.visited.max() <= scratch.counters[k.EPOCH]
 
 
@@ -128,27 +129,9 @@ def test_visited_marks_survive_the_wrap_of_the_epoch():
 
 
 def twin_search(index: VectorIndex, metric: Metric, query: np.ndarray, ef: int) -> list[int]:
-    """Algorithm 5 in plain Python."""
-    held = index._columns
-    vectors = held.vectors.used
-    near = {row: (float(d), row) for row, d in enumerate(distances(metric, query, vectors))}
-    links0, upper = held.links0.data, held.upper_links.data
-    best = near[int(held.meta.data[ENTRY]) - 1]
-    for layer in range(int(held.meta.data[TOP_LAYER]), 0, -1):
-        while True:
-            links = upper[int(held.upper_offset.data[best[1]]) + layer - 2]
-            step = min([best, *(near[int(row)] for row in links[1 : links[0] + 1])])
-            if step == best:
-                break
-            best = step
-    pool, seen, expanded = [best], {best[1]}, set()
-    while open_rows := [entry for entry in pool if entry[1] not in expanded]:
-        row = open_rows[0][1]
-        expanded.add(row)
-        fresh = [int(other) for other in links0[row, 1 : links0[row, 0] + 1] if other not in seen]
-        seen.update(fresh)
-        pool = sorted([*pool, *(near[other] for other in fresh)])[:ef]
-    return [row for _, row in pool]
+    """The rows that a walk by exact distances finds."""
+    far = distances(metric, query, index._columns.vectors.used).tolist()
+    return [row for _, row in twin_walk(index, [(d, row) for row, d in enumerate(far)], ef)]
 
 
 @QUICK

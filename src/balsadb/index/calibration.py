@@ -29,6 +29,7 @@ from balsadb.index.layout import (
     LINKED_DEAD_COUNT,
     QUANTISER_EPOCH,
     TAIL,
+    TOP_LAYER,
     Columns,
 )
 from balsadb.index.options import EF_MAX
@@ -241,7 +242,7 @@ def left_out(
             for at in range(*bounds):
                 row, slot = int(own[at]), int(held.row_slot.data[own[at]])
                 query = held.vectors.data[row : row + 1].copy()
-                _hide(scratch, row)
+                _hide(scratch, row, int(held.meta.data[TOP_LAYER]))
                 if slots is not None:
                     mask[slot] = False
                 count = np.zeros(1, np.int64)
@@ -273,12 +274,13 @@ def left_out(
     return Answers(distances[:, :k], counts)
 
 
-def _hide(scratch: Scratch, row: int) -> None:
-    """Mark a row as visited by the walk that comes next (`walk_kernels.next_epoch`)."""
-    if scratch.counters[EPOCH] >= EPOCH_MAX:
+def _hide(scratch: Scratch, row: int, layers: int) -> None:
+    """Mark a row as visited by the walk on layer 0 that comes after those on the `layers` above it,
+    which takes one more epoch (`walk_kernels.next_epoch`)."""
+    if scratch.counters[EPOCH] + layers >= EPOCH_MAX:
         scratch.visited[:] = 0
         scratch.counters[EPOCH] = 0
-    scratch.visited[row] = scratch.counters[EPOCH] + 1
+    scratch.visited[row] = scratch.counters[EPOCH] + layers + 1
 
 
 def _half(slots: int) -> Mask:

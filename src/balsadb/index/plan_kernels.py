@@ -232,8 +232,8 @@ def link_row(graph, how, scratch, plan, batch, number, share, chosen, counts):
     target = aim(graph, how, scratch, graph.vectors[row])
     if plan.entry >= 0:
         start_at(graph, how, target, scratch, plan.entry)
-        descend(graph, scratch, how, target, plan.n, plan.top, min(own_layer, plan.top))
-        count = 1
+        lowest = min(own_layer, plan.top)
+        count = descend(graph, scratch, how, target, plan.n, plan.top, lowest)
     for layer in range(own_layer, -1, -1):
         total = 0
         if plan.entry >= 0 and layer <= plan.top:

@@ -122,8 +122,8 @@ def offer_found(graph, how, target, scratch, plan, layer, row, fate, count):
     if plan.entry < 0 or layer > plan.top:
         return count
     start_at(graph, how, target, scratch, plan.entry)
-    descend(graph, scratch, how, target, plan.n, plan.top, layer)
-    found = walk(graph, scratch, how, target, layer, plan.n, 1, plan.ef, plan.reach)
+    opened = descend(graph, scratch, how, target, plan.n, plan.top, layer)
+    found = walk(graph, scratch, how, target, layer, plan.n, opened, plan.ef, plan.reach)
     known, size = count, 0
     for at in range(found):
         other = key_row(scratch.pool[at])
@@ -273,8 +273,10 @@ def find_sources(graph, scratch, how, plan, lost, fate, reached, first, stop, ch
         for top in (plan.top, layer):
             if total == 0:
                 start_at(graph, how, target, scratch, plan.entry)
-                descend(graph, scratch, how, target, plan.n, top, layer)
-                found = walk(graph, scratch, how, target, layer, plan.n, 1, plan.ef, plan.reach)
+                opened = descend(graph, scratch, how, target, plan.n, top, layer)
+                found = walk(
+                    graph, scratch, how, target, layer, plan.n, opened, plan.ef, plan.reach
+                )
                 total = keep_reached(scratch, found, row, fate, reached)
         if how.coded:
             measure_links(graph, how, scratch, row, scratch.results, total)

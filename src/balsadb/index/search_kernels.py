@@ -19,7 +19,7 @@ from balsadb.index.distance_kernels import (
     key_units,
     list_key,
 )
-from balsadb.index.intrinsics import address_of, load_word
+from balsadb.index.intrinsics import address_of, load_word, prefetch
 from balsadb.index.kernel_cache import kernel, part
 from balsadb.index.layout import (
     ENTRY,
@@ -32,6 +32,7 @@ from balsadb.index.layout import (
 )
 from balsadb.index.options import EF_MAX
 from balsadb.index.walk_kernels import (
+    Limits,
     descend,
     matches,
     start_at,
@@ -54,6 +55,8 @@ MORE = 16
 SIGMAS = 3.0
 """Standard errors of the codes within which a row counts as open."""
 WORD_BYTES = 8
+SLOTS = 128
+"""Slots whose rows are looked up at once."""
 DEAD_SHARE = 8
 """Up to one dead row in so many, a walk ignores deadness and drops dead rows at its end."""
 
@@ -190,37 +193,50 @@ def count_set(slots):
 
 
 @part
-def list_slot(graph, scratch, slot, n, count):
-    """Append the live row of a slot, if it has one, to `scratch.matches`; returns the new count."""
-    row = int64(graph.slot_row[slot]) - 1
-    if row < 0 or row >= n or int64(graph.row_slot[row]) != slot:
-        return count  # the slot's last row died and is used for another slot
-    if graph.state[row] == LINKED or graph.state[row] == TAIL:
-        scratch.matches[count] = uint32(row)
-        count += 1
+def list_slots(graph, scratch, waiting, n, count):
+    """Append the live rows of the slots `scratch.fresh[:waiting]`, of those that have one, to
+    `scratch.matches`; returns the new count. In three rounds, each of which asks for the memory of
+    the next: one slot after another would wait for three cache misses each."""
+    slots, rows = scratch.fresh, scratch.bits
+    slot_of, states = address_of(graph.row_slot), address_of(graph.state)
+    for at in range(waiting):
+        row = graph.slot_row[slots[at]] - uint32(1)
+        rows[at] = row
+        if int64(row) < n:
+            prefetch(slot_of + uint64(4) * uint64(row))
+            prefetch(states + uint64(row))
+    for at in range(waiting):
+        row = int64(rows[at])  # no row: a number beyond all
+        if row < n and graph.row_slot[row] == slots[at]:  # else the row went to another slot
+            scratch.matches[count] = uint32(row)
+            count += graph.state[row] == LINKED or graph.state[row] == TAIL
     return count
 
 
 @part
 def gather(graph, scratch, slots, request):
     """List the live rows that pass the mask in `scratch.matches`; returns how many."""
-    count = 0
+    count, waiting = 0, 0
     if request.masked == 0:
         for row in range(request.n):
             scratch.matches[count] = uint32(row)
             count += graph.state[row] == LINKED or graph.state[row] == TAIL
         return count
-    base = address_of(slots)
+    base, row_of = address_of(slots), address_of(graph.slot_row)
     words = slots.shape[0] // WORD_BYTES
-    for word in range(words):
-        if load_word(base + uint64(WORD_BYTES * word)):
-            for slot in range(word * WORD_BYTES, word * WORD_BYTES + WORD_BYTES):
-                if slots[slot]:
-                    count = list_slot(graph, scratch, slot, request.n, count)
-    for slot in range(words * WORD_BYTES, slots.shape[0]):
-        if slots[slot]:
-            count = list_slot(graph, scratch, slot, request.n, count)
-    return count
+    for word in range(words + 1):
+        first = word * WORD_BYTES
+        if word < words and load_word(base + uint64(first)) == 0:
+            continue
+        for slot in range(first, min(first + WORD_BYTES, slots.shape[0])):
+            scratch.fresh[waiting] = uint32(slot)
+            if slots[slot]:
+                prefetch(row_of + uint64(4 * slot))
+                waiting += 1
+        if waiting > SLOTS - WORD_BYTES:
+            count = list_slots(graph, scratch, waiting, request.n, count)
+            waiting = 0
+    return list_slots(graph, scratch, waiting, request.n, count)
 
 
 @part
@@ -287,10 +303,10 @@ def search_one(graph, scratch, how, target, slots, request, selected):
         return 0, 0
     linked, dead = int64(graph.meta[LINKED_COUNT]), int64(graph.meta[LINKED_DEAD_COUNT])
     start_at(graph, how, target, scratch, entry)
-    descend(graph, scratch, how, target, request.n, int64(graph.meta[TOP_LAYER]), 0)
+    opened = descend(graph, scratch, how, target, request.n, int64(graph.meta[TOP_LAYER]), 0)
     if selected == -1:
         ef = min(EF_MAX, request.ef + (2 * request.ef * dead + linked - 1) // linked)
-        count = walk(graph, scratch, how, target, 0, request.n, 1, ef, ef)
+        count = walk(graph, scratch, how, target, 0, request.n, opened, ef, ef)
         if how.coded or dead:
             count = rescore(
                 graph, scratch, how, target, scratch.pool, count, request.scored, request.k
@@ -299,10 +315,11 @@ def search_one(graph, scratch, how, target, slots, request, selected):
         return -1 if short else count, 0  # short: the walk met an island of the graph
     matching = -2 - selected
     if matching * TWO_HOP_SHARE <= linked:
-        count = walk_two_hop(graph, scratch, how, target, slots, request, matching)
+        count = walk_two_hop(graph, scratch, how, target, slots, request, opened, matching)
     else:
         capacity = min(EF_MAX, 2 * request.ef * linked // max(1, matching) + 16)
-        count = walk_matching(graph, scratch, how, target, slots, request, capacity, matching // 2)
+        limits = Limits(opened, capacity, matching // 2)
+        count = walk_matching(graph, scratch, how, target, slots, request, limits)
     if count > 0 and how.coded:
         count = rescore(
             graph, scratch, how, target, scratch.results, count, request.scored, request.k
