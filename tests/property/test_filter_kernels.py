@@ -57,27 +57,31 @@ class Twin:
         self.links, self.n = held.links0.data, index.rows
         found = distances(Metric.EUCLID, query, held.vectors.used)
         self.near = [(float(distance), row) for row, distance in enumerate(found)]
-        self.good = {row for row in range(self.n) if held.state.data[row] == LINKED and mask[row]}
+        self.passing = set(np.flatnonzero(mask).tolist())  # slots are rows here
+        self.good = {row for row in self.passing if held.state.data[row] == LINKED}
         self.matching, self.hits, self.tests = int(mask.sum()), 0, 0
         self.seen: set[int] = set()
 
-    def fresh(self, row: int, *, mark_all: bool) -> tuple[list[int], list[int]]:
-        """Unseen neighbours that match and that do not; marks those that do, or all."""
-        new = self.links[row, 1 : self.links[row, 0] + 1].tolist()
-        new = [other for other in new if other not in self.seen]
-        found = [other for other in new if other in self.good]
-        self.seen.update(new if mark_all else found)
-        return found, [other for other in new if other not in self.good]
+    def list_of(self, row: int) -> list[int]:
+        """The neighbours of a row."""
+        return self.links[row, 1 : self.links[row, 0] + 1].tolist()
 
     def expand(self, row: int) -> tuple[list[int], int]:
         """Matching rows around a row, and how many lists that took."""
-        found, passed = self.fresh(row, mark_all=True)
-        tested, read = len(found) + len(passed), 0
+        new = [other for other in self.list_of(row) if other not in self.seen]
+        self.seen.update(new)
+        found = [other for other in new if other in self.good]
+        passed = [other for other in new if other not in self.good]
+        hits, tested, read = len(found), len(new), 0
         while read < len(passed) and len(found) < ENOUGH:
-            more, others = self.fresh(passed[read], mark_all=False)
-            found, tested, read = found + more, tested + len(more) + len(others), read + 1
+            near = self.list_of(passed[read])
+            read, tested = read + 1, tested + len(near)
+            hits += len(self.passing.intersection(near))
+            more = [other for other in near if other in self.good and other not in self.seen]
+            found += more
+            self.seen.update(more)
         if self.tests * self.matching < HITS * self.n:
-            self.hits, self.tests = self.hits + len(found), self.tests + tested
+            self.hits, self.tests = self.hits + hits, self.tests + tested
         return found, read
 
     @property

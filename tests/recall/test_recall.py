@@ -141,16 +141,15 @@ def test_films_through_forty_generations_are_as_good_as_built_anew(films):
     assert ratio <= 1.3
 
 
-@pytest.mark.parametrize(("clusters", "rows"), [(20, 400), (100, 60), (5, 1_500)])
+@pytest.mark.parametrize(("clusters", "rows"), [(20, 400), (100, 60), (5, 1_500), (300, 40)])
 def test_far_clusters_one_after_another_are_connected(clusters, rows):
     rng = np.random.default_rng(clusters)
     centres = np.repeat(rng.normal(size=(clusters, 16)) * 50, rows, axis=0)
     vectors = prepare_vector(Metric.EUCLID, centres + rng.normal(size=centres.shape))
     index = build(Metric.EUCLID, vectors)
     assert len(unreachable(index._columns)) == 0
-    # All rows can be reached, but from a far cluster a walk does not always get there.
-    found = recall(index, vectors[::37] + np.float32(0.2), 64)
-    assert found >= 0.94
+    # Greedy steps from layer to layer miss whole clusters here: .949.
+    assert recall(index, vectors[::37] + np.float32(0.2), 64) >= 0.98
 
 
 def test_one_row_at_a_time_is_as_good(films):

@@ -12,8 +12,9 @@ How the graph finds things (`walk_kernels`, `search_kernels`)
 them also on layer 1, one in m * m on layer 2, and so on: the upper layers are the motorways. Which
 rows, a hash of row and seed decides (section 4 of the paper draws it at random).
 
-*Descent.* From the *entry*, a row of the top layer, greedy steps on each layer lead to a row near
-the query (Algorithm 5, lines 1-5).
+*Descent.* From the *entry*, a row of the top layer, steps on each layer lead near the query
+(Algorithm 5, lines 1-5). Greedy steps can end in the wrong island of the data, so the nearest few
+rows are expanded, and all that were measured on the way are starting points of the next layer.
 
 *Beam.* Greedy steps alone end in local minima, so layer 0 is searched with a beam (Algorithm 2): a
 sorted *pool* of the `ef` nearest rows seen. Expand the nearest row not expanded yet: compute the
@@ -23,6 +24,8 @@ distances of its unseen neighbours, offer them to the pool; stop when all of the
 *Which neighbours.* Not the nearest ones: they would all lie in one direction, and a cluster would
 link to itself only. Algorithm 4 walks the candidates from near to far and keeps one only if it is
 nearer to the new row than to every neighbour kept so far. What is left points in all directions.
+Inner products of vectors of any length (Dot) are no geometry: the long are everyone's neighbours,
+the short no one's. There a quarter of the links is chosen by distance (docs/design/0011).
 
 Why it is fast: codes (`quantiser`, `code_kernels`, `distance_kernels`)
 -----------------------------------------------------------------------
@@ -77,8 +80,8 @@ Invariants (`check` verifies them)
 4. A list names rows of its layer or higher, none twice, never its owner; unused bytes are zero.
 5. The entry is a row of the top layer and was linked by an earlier, or the same, edit.
 6. Every exact distance, in walks, scans and scores, is the same sum in the same order
-   (`intrinsics`), every coded one a sum of integers: an answer does not depend on the path that
-   found it, nor on the processor. Ties break by row.
+   (`intrinsics`), every coded one a sum of integers (Dot: times the step of the row): an answer
+   does not depend on the path that found it, nor on the processor. Ties break by row.
 7. Codes are those of the present quantiser for the first `CODED_ROWS` rows; walks use them when
    that is all of them.
 
@@ -91,8 +94,7 @@ dimensions: about 1,600 distances, 0.1 ms. Planning: about 0.15 ms a row and cor
 What it does not do
 -------------------
 It takes no locks: writers must be kept apart from readers by the caller (`plan` alone may run
-beside `add` and `tombstone`). Walks through clusters that lie far apart, inserted one
-after another, miss some (`tests/recall/test_recall.py`).
+beside `add` and `tombstone`). It promises recall only as measured, on queries like the vectors.
 """
 
 from balsadb.index.kernel_cache import compilations

@@ -52,6 +52,16 @@ def prefetch(typingctx, address):
 
 
 @intrinsic
+def trailing_zeros(typingctx, word):
+    """How many zeros the bits of a word end in; 64 for zero."""
+
+    def codegen(context, builder, signature, arguments):
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 0))
+
+    return types.uint64(types.uint64), codegen
+
+
+@intrinsic
 def load_word(typingctx, address):
     """The eight bytes at an address, of any alignment, as an unsigned integer."""
 

@@ -8,6 +8,7 @@ from numba import float64, int64, uint32, uint64
 
 from balsadb.index.distance_kernels import (
     DISTANCES,
+    ONE,
     aim,
     code_bytes,
     distance_bits,
@@ -19,7 +20,7 @@ from balsadb.index.distance_kernels import (
     key_units,
     list_key,
 )
-from balsadb.index.intrinsics import address_of, load_word, prefetch
+from balsadb.index.intrinsics import address_of, load_word, prefetch, trailing_zeros
 from balsadb.index.kernel_cache import kernel, part
 from balsadb.index.layout import (
     ENTRY,
@@ -44,10 +45,13 @@ from balsadb.index.walk_kernels import (
 
 EXACT_ROWS_MIN = 512
 """A filter that leaves no more rows than this is scanned."""
-SCAN_EFS = 300
+SCAN_EFS = 500
 """A filter that leaves more than so many rows for each place of the beam is not scanned at once."""
 TWO_HOP_SHARE = 3
 """A walk steps over rows that do not match if at most one row in so many does."""
+LANDING = 16
+"""A walk over matching rows starts from so many rows nearest to the target, found by a walk over
+everything: the matches around it hang together, but what leads there need not match."""
 PART = 64
 """Rows whose distances are computed at once in a scan."""
 MORE = 16
@@ -55,7 +59,9 @@ MORE = 16
 SIGMAS = 3.0
 """Standard errors of the codes within which a row counts as open."""
 WORD_BYTES = 8
-SLOTS = 128
+BLOCK = 64
+"""Bytes of a mask that are looked at at once: most hold nothing, where few rows pass."""
+SLOTS = 192
 """Slots whose rows are looked up at once."""
 DEAD_SHARE = 8
 """Up to one dead row in so many, a walk ignores deadness and drops dead rows at its end."""
@@ -199,6 +205,9 @@ def list_slots(graph, scratch, waiting, n, count):
     the next: one slot after another would wait for three cache misses each."""
     slots, rows = scratch.fresh, scratch.bits
     slot_of, states = address_of(graph.row_slot), address_of(graph.state)
+    row_of = address_of(graph.slot_row)
+    for at in range(waiting):
+        prefetch(row_of + uint64(4) * uint64(slots[at]))
     for at in range(waiting):
         row = graph.slot_row[slots[at]] - uint32(1)
         rows[at] = row
@@ -222,20 +231,26 @@ def gather(graph, scratch, slots, request):
             scratch.matches[count] = uint32(row)
             count += graph.state[row] == LINKED or graph.state[row] == TAIL
         return count
-    base, row_of = address_of(slots), address_of(graph.slot_row)
-    words = slots.shape[0] // WORD_BYTES
-    for word in range(words + 1):
-        first = word * WORD_BYTES
-        if word < words and load_word(base + uint64(first)) == 0:
+    base = address_of(slots)
+    size = slots.shape[0]
+    for first in range(0, size // BLOCK * BLOCK, BLOCK):
+        some = uint64(0)
+        for word in range(first, first + BLOCK, WORD_BYTES):
+            some |= load_word(base + uint64(word))
+        if some == 0:
             continue
-        for slot in range(first, min(first + WORD_BYTES, slots.shape[0])):
-            scratch.fresh[waiting] = uint32(slot)
-            if slots[slot]:
-                prefetch(row_of + uint64(4 * slot))
+        for word in range(first, first + BLOCK, WORD_BYTES):
+            left = load_word(base + uint64(word))
+            while left:
+                scratch.fresh[waiting] = uint32(uint64(word) + (trailing_zeros(left) >> uint64(3)))
                 waiting += 1
-        if waiting > SLOTS - WORD_BYTES:
+                left &= left - ONE
+        if waiting > SLOTS - BLOCK:
             count = list_slots(graph, scratch, waiting, request.n, count)
             waiting = 0
+    for slot in range(size // BLOCK * BLOCK, size):
+        scratch.fresh[waiting] = uint32(slot)
+        waiting += slots[slot]
     return list_slots(graph, scratch, waiting, request.n, count)
 
 
@@ -315,6 +330,8 @@ def search_one(graph, scratch, how, target, slots, request, selected):
         return -1 if short else count, 0  # short: the walk met an island of the graph
     matching = -2 - selected
     if matching * TWO_HOP_SHARE <= linked:
+        opened = walk(graph, scratch, how, target, 0, request.n, opened, request.ef, request.ef)
+        opened = min(opened, LANDING)
         count = walk_two_hop(graph, scratch, how, target, slots, request, opened, matching)
     else:
         capacity = min(EF_MAX, 2 * request.ef * linked // max(1, matching) + 16)

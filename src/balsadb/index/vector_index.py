@@ -68,7 +68,8 @@ class VectorIndex:
         held = self._columns = open_columns(columns, prefix, options)
         # The live row of each slot, plus one; not a column, for it follows from `row_slot`.
         slots_max = max(ROWS_MAX, options.rows_reserved)
-        self._slot_row = Reserve(4 * slots_max).bytes.view(np.uint32)
+        self._slots = Reserve(4 * slots_max)
+        self._slot_row = self._slots.bytes.view(np.uint32)
         self._graph = Graph(
             vectors=held.vectors.data,
             links0=held.links0.data,
@@ -89,7 +90,7 @@ class VectorIndex:
         self._list_tail()
         states = held.state.used
         live = np.flatnonzero((states == TAIL) | (states == LINKED)).astype(np.uint32)
-        self._slot_row[held.row_slot.data[live]] = live + np.uint32(1)
+        self._name_slots(held.row_slot.data[live], live)
 
     # ------------------------------------------------------------------ writers
 
@@ -117,7 +118,7 @@ class VectorIndex:
             held.state.resize(top)
         held.state.touch_rows(rows)
         held.state.data[rows] = TAIL  # last: a plan beside this call trusts rows that say so
-        self._slot_row[slots] = rows + np.uint32(1)
+        self._name_slots(slots, rows)
         self._count(TAIL_COUNT, len(rows))
         self._tail = np.concatenate((self._tail, rows))
         return rows
@@ -397,6 +398,10 @@ class VectorIndex:
     def check(self) -> list[str]:
         """Violated invariants, in words; empty if all hold."""
         return violations(self._columns, self.options)
+
+    def _name_slots(self, slots: Rows, rows: Rows) -> None:
+        self._slots.advise(4 * (int(slots.max(initial=0)) + 1))
+        self._slot_row[slots] = rows + np.uint32(1)
 
     def _list_tail(self) -> None:
         self._tail = np.flatnonzero(self._columns.state.used == TAIL).astype(np.uint32)

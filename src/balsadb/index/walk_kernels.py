@@ -23,17 +23,17 @@ from balsadb.index.intrinsics import address_of, prefetch
 from balsadb.index.kernel_cache import part
 from balsadb.index.layout import LINKED
 
-ENOUGH = 40
+ENOUGH = 24
 """Matching rows that one expansion of a walk over matching rows looks for."""
-HITS = 64
+HITS = 256
 """A walk over matching rows looks whether they are rarer around the target than elsewhere, once it
-has tested as many rows as should hold so many matches."""
+has looked, often repeatedly, at as many rows as should hold so many matches."""
 UPPER_KEPT = 16
 """Rows of an upper layer that are entry points of the next."""
 UPPER_REACH = 3
 """Rows of an upper layer that are expanded. In 1,000 islands of 1,000 rows, recall at ef 64 is .977
 instead of .973 for 1; a search of 35,000 films costs four in a hundred distances more."""
-LIST_LINES = 3
+LIST_LINES = 2
 """Cache lines asked for of the list of a row that may be expanded soon."""
 
 
@@ -225,56 +225,61 @@ def walk_matching(graph, scratch, how, target, slots, request, limits):
 
 
 @part
-def unseen(graph, scratch, slots, request, place, epoch):
-    """Rows of the list at `place` that are not marked, into `scratch.survivors`; how many. Asks for
-    the memory that says whether they match, all at once: one by one they would wait for it."""
-    states, slot_of = address_of(graph.state), address_of(graph.row_slot)
-    masks, waiting, count = address_of(slots), scratch.survivors, 0
-    for at in range(1, min(int64(graph.links0[place, 0]), graph.links0.shape[1] - 1) + 1):
-        near = graph.links0[place, at]
-        if int64(near) < request.n and scratch.visited[near] != epoch:
-            waiting[count] = uint64(near)
-            count += 1
-            prefetch(states + uint64(near))
-            prefetch(slot_of + uint64(4) * uint64(near))
-    if request.masked:
-        for at in range(count):
-            prefetch(masks + uint64(graph.row_slot[waiting[at]]))
-    return count
+def passes(graph, slots, row):
+    """1 if the slot of a row passes the mask (no mask: empty), else 0, without a branch: a wrong
+    guess would wait for memory, and start over."""
+    slot, size = uint64(graph.row_slot[row]), uint64(slots.shape[0])
+    if size == 0:
+        return int64(1)
+    inside = slot < size
+    return int64(inside) & int64(slots[slot if inside else uint64(0)])
+
+
+@part
+def passing(graph, scratch, slots, place):
+    """Rows of the list at `place` whose slots pass the mask, into `scratch.survivors`: (how many,
+    length of the list)."""
+    degree = min(int64(graph.links0[place, 0]), graph.links0.shape[1] - 1)
+    waiting, count = scratch.survivors, 0
+    for at in range(1, degree + 1):
+        near = uint64(graph.links0[place, at])
+        waiting[count] = near
+        count += passes(graph, slots, near)
+    return count, degree
 
 
 @part
 def matching_neighbours(graph, scratch, slots, request, row, epoch):
     """Rows that match among the neighbours of `row` and the neighbours of those of them that do
-    not, unseen so far, into `scratch.fresh`: (how many, lists read, rows tested). Marks what it
-    lists, and its own neighbours; reads no further list once there are ENOUGH."""
-    visited, fresh, waiting = scratch.visited, scratch.fresh, scratch.survivors
+    not, unseen so far, into `scratch.fresh`: (how many, lists read, rows looked at, those of them
+    that passed). Marks what it lists, and its own neighbours: no list is read twice. Reads no
+    further list once there are ENOUGH."""
+    visited, fresh, bits = scratch.visited, scratch.fresh, scratch.bits
     lists, list_bytes = address_of(graph.links0), uint64(graph.links0.shape[1] * 4)
+    tested = fresh_neighbours(graph.links0, row, request.n, scratch, epoch)
     found, passed = 0, 0
-    tested = unseen(graph, scratch, slots, request, row, epoch)
     for at in range(tested):
-        near = int64(waiting[at])
-        visited[near] = epoch
-        if matches(graph, slots, request.masked, near, LINKED):
-            fresh[found] = uint32(near)
-            found += 1
-        else:
-            scratch.bits[passed] = uint32(near)  # nothing else is in use there now
-            passed += 1
-            fetch_list(lists, list_bytes, near)
-    read = 0
+        near = fresh[at]
+        good = passes(graph, slots, near) & int64(graph.state[near] == LINKED)
+        fresh[found] = near
+        bits[passed] = near  # nothing else is in use there now
+        found += good
+        passed += 1 - good
+    for at in range(passed):
+        fetch_list(lists, list_bytes, bits[at])
+    hits, read = found, 0
     while read < passed and found < ENOUGH:
-        place = int64(scratch.bits[read])
+        count, looked = passing(graph, scratch, slots, int64(bits[read]))
         read += 1
-        count = unseen(graph, scratch, slots, request, place, epoch)
-        tested += count
+        tested += looked
+        hits += count
         for at in range(count):
-            near = int64(waiting[at])
-            if visited[near] != epoch and matches(graph, slots, request.masked, near, LINKED):
+            near = int64(scratch.survivors[at])
+            if near < request.n and visited[near] != epoch and graph.state[near] == LINKED:
                 visited[near] = epoch
                 fresh[found] = uint32(near)
                 found += 1
-    return found, read, tested
+    return found, read, tested, hits
 
 
 @part
@@ -284,35 +289,54 @@ def rare(hits, tests, matching, n):
 
 
 @part
+def next_to_open(scratch, entry, opened):
+    """The place in `scratch.pool[entry:opened]` of the next entry point that does not match (those
+    are marked by EXPANDED); `opened` if there is none."""
+    while entry < opened and scratch.pool[entry] & EXPANDED == 0:
+        entry += 1
+    return entry
+
+
+@part
 def walk_two_hop(graph, scratch, how, target, slots, request, opened, matching):
     """The beam on layer 0 over rows that match only, stepping over those between them (ACORN-1,
     arXiv 2403.04871): where a few in a hundred match, it reads lists instead of measuring rows that
     cannot be returned.
 
-    `scratch.pool` holds `opened` entry points, sorted; the first is expanded whether it matches or
-    not. Returns the number of results (`scratch.results`, sorted), or -1 if the scan should decide:
-    it found fewer than `ef`; or it did cost half of what `matching` distances do (a list counts as
-    one); or matches are so much rarer around the target than elsewhere that the beam need not be at
-    the right place.
+    `scratch.pool` holds `opened` entry points, sorted: those that match start the beam, the others
+    are expanded first. Returns the number of results (`scratch.results`, sorted), or -1 if the scan
+    should decide: it found fewer than `ef`; or it did cost half of what `matching` distances do (a
+    list counts as one); or matches are so much rarer around the target than elsewhere that the beam
+    need not be at the right place.
     """
     results, fresh, bits, ef = scratch.results, scratch.fresh, scratch.bits, request.ef
     lists, list_bytes = address_of(graph.links0), uint64(graph.links0.shape[1] * 4)
     epoch = next_epoch(scratch)
-    row = key_row(scratch.pool[0])
-    scratch.visited[row] = epoch
-    kept, position, cost, hits, tests = 0, 0, 0, 0, 0
-    for at in range(min(opened, ef)):
-        other = key_row(scratch.pool[at])
-        if matches(graph, slots, request.masked, other, LINKED):
-            scratch.visited[other] = epoch
-            results[kept] = scratch.pool[at] & ~EXPANDED
-            kept += 1
-    if kept and key_row(results[0]) == row:
-        results[0] |= EXPANDED
+    kept, position, cost, hits, tests, row = 0, 0, 0, 0, 0, 0
+    for at in range(opened):
+        key = scratch.pool[at] & ~EXPANDED
+        scratch.visited[key_row(key)] = epoch
+        scratch.pool[at] = key | EXPANDED
+        if matches(graph, slots, request.masked, key_row(key), LINKED):
+            scratch.pool[at] = key
+            kept, _ = insert(results, kept, ef, key)
+    entry = next_to_open(scratch, 0, opened)
     while True:
-        found, read, tested = matching_neighbours(graph, scratch, slots, request, row, epoch)
+        if entry < opened:
+            row = key_row(scratch.pool[entry])
+            entry = next_to_open(scratch, entry + 1, opened)
+        else:
+            while position < kept and results[position] & EXPANDED:
+                position += 1
+            if position == kept or 2 * cost > matching:
+                break
+            results[position] |= EXPANDED
+            row = key_row(results[position])
+        found, read, tested, passed = matching_neighbours(
+            graph, scratch, slots, request, row, epoch
+        )
         if tests * matching < HITS * request.n:  # the first lists read are those around the target
-            hits, tests = hits + found, tests + tested
+            hits, tests = hits + passed, tests + tested
             if tests * matching >= HITS * request.n and rare(hits, tests, matching, request.n):
                 return -1
         distance_bits(graph, how, target, fresh, found, bits)
@@ -325,12 +349,6 @@ def walk_two_hop(graph, scratch, how, target, slots, request, opened, matching):
             position = min(position, taken_at)
             if taken_at < ef:
                 fetch_list(lists, list_bytes, key_row(key))
-        while position < kept and results[position] & EXPANDED:
-            position += 1
-        if position == kept or 2 * cost > matching:
-            break
-        results[position] |= EXPANDED
-        row = key_row(results[position])
     if position < kept or kept < ef or rare(hits, tests, matching, request.n):
         return -1
     for at in range(kept):
