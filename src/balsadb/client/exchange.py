@@ -22,6 +22,8 @@ from balsadb.errors import BalsaError, InvalidInput, Overloaded
 T = TypeVar("T")
 
 PAUSE_FIRST_S = 0.05
+DOUBLINGS_MAX = 32
+"""Of the first pause: past every deadline by far, and short of what a float can hold."""
 GRACE_S = 1.0
 """How much longer than the node's own time-out the client listens, to hear what it has to say."""
 
@@ -189,7 +191,8 @@ class Exchange(Generic[T]):
             self._tries -= 1
             pause_s = float(error.retry_after_s) + random.uniform(0, PAUSE_FIRST_S)
         else:
-            pause_s = min(self._options.pause_max_s, PAUSE_FIRST_S * 2 ** (self._tries - 1))
+            doublings = min(self._tries - 1, DOUBLINGS_MAX)
+            pause_s = min(self._options.pause_max_s, PAUSE_FIRST_S * 2**doublings)
             pause_s = pause_s / 2 + random.uniform(0, pause_s / 2)
         over = self._tries >= self._options.tries_max or now + pause_s >= self._deadline
         if over or not error.retryable:

@@ -86,24 +86,21 @@ class SlotAllocator:
     def free(self, slots: NDArray[np.integer[Any]]) -> None:
         """Give slots back, in any order. ValueError, and nothing changed, if one is not handed out
         or named twice."""
-        numbers = sorted(int(slot) for slot in slots)
-        if not numbers:
+        if not len(slots):
             return
-        if numbers[0] < 0 or numbers[-1] >= self.top:
+        numbers = np.sort(slots.astype(np.int64))
+        if int(numbers[0]) < 0 or int(numbers[-1]) >= self.top:
             raise ValueError(f"allocator {self.name!r}: a slot that was never handed out")
-        changed: dict[int, int] = {}
-        words = self._levels[0].data
-        for number in numbers:
-            index, bit = number // WORD_BITS, 1 << number % WORD_BITS
-            word = changed.get(index)
-            if word is None:
-                word = int(words[index])
-            if word & bit:
-                raise ValueError(f"allocator {self.name!r}: slot {number} is free already")
-            changed[index] = word | bit
-        for index, word in changed.items():
-            self._set_word(0, index, word)
+        was_free = self._levels[0].data[numbers // WORD_BITS] & _bit(numbers) != 0
+        was_free[1:] |= numbers[1:] == numbers[:-1]
+        if was_free.any():
+            first = int(numbers[was_free][0])
+            raise ValueError(f"allocator {self.name!r}: slot {first} is free already")
         self._state.put(1, self.free_count + len(numbers))
+        for column in self._levels:
+            numbers = _set_bits(column, numbers)
+            if not len(numbers):
+                return
 
     def check(self) -> list[str]:
         """Violated invariants, in words: summaries, counts, sizes."""
@@ -159,6 +156,24 @@ class SlotAllocator:
 
 def _lowest_bit(word: int) -> int:
     return (word & -word).bit_length() - 1
+
+
+def _bit(numbers: NDArray[np.int64]) -> NDArray[np.uint64]:
+    """The bit of each number in its word."""
+    return np.uint64(1) << (numbers % WORD_BITS).astype(np.uint64)
+
+
+def _set_bits(column: Column, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Set the bits of `numbers`, ascending and distinct; the words that were zero before."""
+    of = numbers // WORD_BITS
+    first_of_word = np.ones(len(of), np.bool_)
+    np.not_equal(of[1:], of[:-1], out=first_of_word[1:])
+    starts = np.flatnonzero(first_of_word)
+    words = of[starts]
+    old = column.data[words]
+    column.touch_rows(words)
+    column.data[words] = old | np.bitwise_or.reduceat(_bit(numbers), starts)
+    return words[old == 0]
 
 
 def _column(columns: ColumnSet, name: str, rows_max: int) -> Column:

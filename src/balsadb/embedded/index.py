@@ -44,6 +44,12 @@ LINK_ROWS: Final = 1_024
 """Rows linked at a time."""
 TAIL_ROWS_MAX: Final = 256
 """Rows that may stay unlinked (scanned exactly) after an `add`."""
+DELETED_A_REPAIR: Final = 64
+"""Vectors deleted for which a `delete` plans one edit of repair. Such an edit frees up to twice as
+many, so that repairs catch up with deletes."""
+REPAIRS_MAX: Final = 16
+"""Edits of repair in one `delete`: each takes tens of milliseconds, hundreds if it changes as many
+lists as one edit may."""
 
 Ids = NDArray[np.uint64]
 
@@ -187,17 +193,25 @@ class Index:
         return edit is not None and self._index.apply(edit)
 
     def optimize(self) -> None:
-        """Bring everything up to date: link every vector, make the codes, measure again which `ef`
-        reaches which recall if many vectors came or went. Worth a call after the last `add` of
-        many, and before `save`; searches are right without it, and a little slower."""
+        """Bring everything up to date: link every vector, free what was deleted, make the codes,
+        measure again which `ef` reaches which recall if many vectors came or went. Worth a call
+        after the last `add` or `delete` of many, and before `save`; searches are right without it,
+        and a little slower."""
         with self._lock.exclusive():
             self._link(0)
 
     def delete(self, ids: ArrayLike) -> Ids:
-        """Remove vectors by id; returns those ids that were not there."""
+        """Remove vectors by id; returns those ids that were not there.
+
+        They are gone at once. Once one vector of the graph in 200 is dead, calls also repair the
+        graph, each a bounded part of it: all that is due if batches are small, while most of one
+        batch of many thousands is left to later calls, or to `optimize`.
+        """
         numbers = np.unique(_ids(ids, "ids"))
         with self._lock.exclusive():
-            return self._delete(numbers)
+            unknown = self._delete(numbers)
+            self._repair(len(numbers) - len(unknown))
+            return unknown
 
     def _delete(self, numbers: Ids) -> Ids:
         found = self._lookup(numbers)
@@ -208,6 +222,15 @@ class Index:
         self._ids.data[slots] = 0
         self._slots.free(slots)
         return numbers[found < 0]
+
+    def _repair(self, deleted: int) -> None:
+        """Free dead rows of the graph if they are many, with work in proportion to `deleted`."""
+        edits = min(-(-deleted // DELETED_A_REPAIR), REPAIRS_MAX)
+        # 1 may stand for a look at the whole graph or a measurement: those are for `optimize`.
+        while edits and self._index.repair_due > 1:
+            edits -= 1
+            if not self._apply(self._index.plan(LINK_ROWS, **self._spread())):
+                return
 
     # ------------------------------------------------------------------ reading
 

@@ -116,20 +116,30 @@ def _check_rows(held: Columns, edit: Edit) -> None:
         if len(numbers) and int(numbers.max()) >= rows:
             raise Corruption("an edit of the graph names a row that does not exist")
     states = held.state.data
-    if not np.isin(states[edit.rows_linked], (TAIL, TAIL_DEAD)).all():
+    if not _either(states[edit.rows_linked], TAIL, TAIL_DEAD).all():
         raise Corruption("an edit of the graph links a row that is not in the tail")
-    if not np.isin(states[edit.rows_freed], (TAIL_DEAD, LINKED_DEAD)).all():
+    if not _either(states[edit.rows_freed], TAIL_DEAD, LINKED_DEAD).all():
         raise Corruption("an edit of the graph frees a row that is not dead")
-    if len(np.intersect1d(edit.rows_linked, edit.rows_freed)):
+    if _share_one(edit.rows_linked, edit.rows_freed):
         raise Corruption("an edit of the graph links a row that it frees")
     if (edit.list_layer > held.layer.data[edit.list_row]).any():
         raise Corruption("an edit of the graph names a list above its row's layer")
-    if np.isin(edit.links, edit.rows_freed).any():
+    # Most links lead to live rows of the graph, which are neither freed nor linked by this edit.
+    others = edit.links[states[edit.links] != LINKED]
+    if _share_one(others, edit.rows_freed):
         raise Corruption("an edit of the graph links to a row that it frees")
-    linked = np.isin(states[edit.links], (LINKED, LINKED_DEAD))
-    if not np.isin(edit.links[~linked], edit.rows_linked).all():
+    if not np.isin(others[states[others] != LINKED_DEAD], edit.rows_linked).all():
         raise Corruption("an edit of the graph links to a row that is not linked")
     _check_entry(held, edit)
+
+
+def _either(states: NDArray[np.uint8], one: int, other: int) -> NDArray[np.bool_]:
+    return (states == one) | (states == other)
+
+
+def _share_one(some: Rows, others: Rows) -> bool:
+    """Whether a row is in both. One of them is empty in most edits, which `isin` is slow to see."""
+    return len(some) > 0 and len(others) > 0 and bool(np.isin(some, others).any())
 
 
 def _check_entry(held: Columns, edit: Edit) -> None:
@@ -141,8 +151,8 @@ def _check_entry(held: Columns, edit: Edit) -> None:
             raise Corruption("an edit of the graph takes the entry away")
     elif (
         entry >= len(states)
-        or np.isin(entry, edit.rows_freed)
-        or not (states[entry] in (LINKED, LINKED_DEAD) or np.isin(entry, edit.rows_linked))
+        or (edit.rows_freed == entry).any()
+        or not (states[entry] in (LINKED, LINKED_DEAD) or (edit.rows_linked == entry).any())
     ):
         raise Corruption("an edit of the graph names an entry row that is not linked")
 
@@ -161,9 +171,10 @@ def _open_upper_lists(held: Columns, rows: Rows) -> None:
 
 
 def _change_lists(held: Columns, edit: Edit) -> None:
-    width = edit.masks.shape[1]
-    masks = np.zeros((len(edit.list_row), width), np.uint8)
-    masks[edit.masked] = edit.masks
+    masks = edit.masks
+    if len(masks) < len(edit.list_row):  # of a repair, every list has one
+        masks = np.zeros((len(edit.list_row), masks.shape[1]), np.uint8)
+        masks[edit.masked] = edit.masks
     upper = edit.list_layer > 0
     appended_upper = np.repeat(upper, edit.appended)
     offsets = held.upper_offset.data[edit.list_row].astype(np.int64)

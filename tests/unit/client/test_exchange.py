@@ -148,6 +148,15 @@ def test_pauses_grow_to_their_bound() -> None:
         assert bound_s / 2 <= pause_s <= bound_s
 
 
+@pytest.mark.parametrize("pause_max_s", [0.0, 1.0])
+def test_pauses_stay_bounded_however_many_tries_there_were(pause_max_s: float) -> None:
+    """With short pauses an hour has room for more tries than a float can double."""
+    made = exchange(Options(tries_max=1 << 30, timeout_s=3600, pause_max_s=pause_max_s))
+    for _ in range(5_000):
+        made.request(0.0)
+    assert pause_max_s / 2 <= made.pause_s(errors.NotReady("soon"), 0.0) <= pause_max_s
+
+
 def test_time_left_is_what_the_server_gets() -> None:
     made = exchange(Options(timeout_s=10), 100.0)
     request = made.request(106.5)

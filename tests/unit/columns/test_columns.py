@@ -255,11 +255,35 @@ def test_allocator_refuses_what_it_never_gave() -> None:
     allocator.alloc(10)
     allocator.free(np.array([3]))
     before = columns.digest()
-    for slots in ([3], [4, 4], [10], [-1], [5, 200]):
-        with pytest.raises(ValueError):
+    for slots, words in (
+        ([3], "slot 3 is free"),
+        ([5, 4, 4], "slot 4 is free"),
+        ([10], "never"),
+        ([-1], "never"),
+        ([5, 200], "never"),
+    ):
+        with pytest.raises(ValueError, match=words):
             allocator.free(np.array(slots))
     assert columns.digest() == before
     assert allocator.alloc(2).tolist() == [3, 10]
+
+
+def test_slots_given_back_together_are_as_if_one_by_one() -> None:
+    """In any order, over several levels, into words that have free slots and into full ones."""
+    rng = np.random.default_rng(0)
+    together, one_by_one = ColumnSet(), ColumnSet()
+    allocators = [SlotAllocator(columns, "s", 1 << 24) for columns in (together, one_by_one)]
+    for allocator in allocators:
+        allocator.alloc(300_000)
+    slots = rng.permutation(300_000)[:600].astype(np.uint32)
+    slots = rng.permutation(np.concatenate((slots, np.setdiff1d(np.arange(4_032, 4_300), slots))))
+    for part in (slots[:1], slots[1:200], slots[200:200], slots[200:]):
+        allocators[0].free(part)
+        for slot in part:
+            allocators[1].free(np.array([slot]))
+        assert together.digests() == one_by_one.digests()
+        assert allocators[0].check() == []
+    assert allocators[0].alloc(len(slots)).tolist() == np.sort(slots).tolist()
 
 
 def test_readers_in_threads_see_the_frozen_bytes_while_the_writer_goes_on() -> None:

@@ -11,18 +11,19 @@ from balsadb.index import IndexOptions, Metric
 DIM = 4
 
 
-def test_dead_rows_take_room():
+def test_dead_rows_take_room_until_a_delete_frees_them():
     index = balsadb.Index(DIM, "Euclid")
     options = IndexOptions(DIM, Metric.EUCLID, rows_max=600, graph_rows_min=1)
     index._open(options, ColumnSet(), 1)
     values = np.random.default_rng(0).normal(size=(600, DIM)).astype(np.float32)
     index.add(values[:500])
-    index.delete(np.arange(200))
+    index.add(values[500:], ids=np.arange(100))  # in place of others
     before = index._columns.digest()
     with pytest.raises(LimitExceeded, match="vectors"):
-        index.add(values[:150])
+        index.add(values[:1])
     assert index._columns.digest() == before
-    assert len(index) == 300
+    assert len(index) == 500
     assert index.check() == []
-    index.add(values[:100])
-    assert len(index) == 400
+    index.delete(np.arange(400, 450))
+    index.add(values[:50])
+    assert len(index) == 500

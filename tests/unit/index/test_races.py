@@ -1,5 +1,8 @@
 """A plan beside writers, at the moments when it could see half of a change."""
 
+from concurrent.futures import ThreadPoolExecutor
+from time import sleep
+
 import numpy as np
 import pytest
 
@@ -60,3 +63,72 @@ def test_an_edit_that_links_what_it_frees_is_refused_whole(index):
     with pytest.raises(Corruption, match="frees"):
         index.apply(edit.encode(both))
     assert (index.linked_count, index.graph_version) == (0, 0)
+
+
+class Node:
+    """An index with the log of all that changed it, and a client that writes."""
+
+    batch = 24
+
+    def __init__(self, options):
+        self.options = options
+        self.columns = ColumnSet()
+        self.index = VectorIndex(self.columns, "v", options)
+        self.log = []
+        self.live = np.zeros(0, np.uint32)
+        self.rng = np.random.default_rng(11)
+
+    def do(self, name, *what):
+        self.log.append((name, what))
+        return getattr(self.index, name)(*what)
+
+    def write(self):
+        """Some rows come, a third as many go."""
+        first = self.batch * len(self.log)
+        slots = np.arange(first, first + self.batch, dtype=np.uint32)
+        values = self.rng.normal(size=(self.batch, self.options.dim)).astype(np.float32)
+        self.live = self.rng.permutation(np.concatenate((self.live, self.do("add", slots, values))))
+        gone = self.batch // 3
+        self.do("tombstone", self.live[:gone])
+        self.live = self.live[gone:]
+
+    def plan(self, codes):
+        """An `add` lets go of the interpreter while it makes codes, so that a look for work, and
+        the plan after it, often fall between the codes and their count."""
+        for _ in range(500 if codes else 0):
+            if self.index.codes_due:
+                break
+            sleep(0)
+        return self.index.plan(2 * self.batch, codes=codes)
+
+    def replayed(self):
+        """The columns of another node that did the same, alone."""
+        columns = ColumnSet()
+        index = VectorIndex(columns, "v", self.options)
+        for name, what in self.log:
+            getattr(index, name)(*what)
+        return columns
+
+
+def test_plans_beside_writers_while_codes_are_trained_and_made():
+    """One plan at a time, on a thread of its own, is applied between writes."""
+    node = Node(
+        IndexOptions(48, Metric.EUCLID, m=4, ef_construct=16, graph_rows_min=64, codes_rows_min=256)
+    )
+    kinds = set()
+    with ThreadPoolExecutor(1) as pool:
+        for turn in range(75):
+            planning = pool.submit(node.plan, codes=turn % 3 == 0)
+            for _ in range(4):
+                node.write()
+                if planning.done():
+                    break
+            planned = planning.result()
+            if planned is not None:
+                kinds.add(edit.kind_of(planned))
+                assert node.do("apply", planned)
+                assert turn % 5 or node.index.check() == []
+    assert node.index.check() == []
+    assert kinds == {edit.LINK, edit.TRAIN, edit.CODE}
+    assert node.index.live_count == len(node.live)
+    assert node.replayed().digests() == node.columns.digests()

@@ -258,11 +258,13 @@ def test_edits_that_do_not_fit_are_refused_whole():
     good = edit.decode(index.plan(64))
     fields = {name: getattr(good, name) for name in good.__slots__}
     freed = int(good.rows_freed[0])
-    links = good.links.copy()
+    links, early = good.links.copy(), good.links.copy()
     links[0] = freed
+    early[0] = add(index, 1, 1)[0]
     live = int(np.flatnonzero(index._columns.state.used == at.LINKED)[0])
     for change, words in (
         ({"links": links}, "links to a row that it frees"),
+        ({"links": early}, "links to a row that is not linked"),
         ({"entry": freed + 1}, "entry"),
         ({"entry": 0}, "takes the entry away"),
         ({"rows_freed": np.array([live], np.uint32)}, "not dead"),
