@@ -85,7 +85,10 @@ def _code(held: Columns, first: int, count: int) -> None:
         raise Corruption("an order to code rows does not follow the one before it")
     taken = np.flatnonzero(held.state.data[first : first + count] != FREE) + first
     write_codes(held, taken.astype(np.uint32))
-    held.meta.put(CODED_ROWS, np.uint64(max(coded, first + count)))
+    done = max(coded, first + count)
+    if done >= int(held.meta.data[TRAINED_ROWS]):
+        done = held.codes.rows  # those behind were added since, and coded as they came
+    held.meta.put(CODED_ROWS, np.uint64(done))
 
 
 def _calibrate(held: Columns, tuning: NDArray[np.uint32]) -> None:

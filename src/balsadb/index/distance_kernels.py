@@ -310,6 +310,9 @@ def coded_rows(codes, bias_address, how, target, rows_address, count, to):
     row_bytes = uint64(code_bytes(how))
     for at in range(count):
         fetch(codes, rows[at], row_bytes)
+    if how.norms or how.kind == SQUARED:
+        for at in range(count):
+            prefetch(bias_address + uint64(4) * uint64(rows[at]))
     for at in range(count, count + 3):
         rows[at] = rows[count - 1]
     if how.kind == ABSOLUTE:

@@ -106,12 +106,14 @@ def scan_coded(graph, scratch, how, target, number, into, capacity):
     fresh, bits = scratch.fresh, scratch.bits
     count = 0
     codes, row_bytes = address_of(graph.codes), uint64(code_bytes(how))
+    biases = address_of(graph.bias)
     for first in range(0, number, PART):
         size = min(PART, number - first)
         for at in range(size):
             fresh[at] = scratch.matches[first + at]
         for at in range(first + PART, min(first + 2 * PART, number)):
             fetch(codes, scratch.matches[at], row_bytes)
+            prefetch(biases + uint64(4) * uint64(scratch.matches[at]))
         distance_bits(graph, how, target, fresh, size, bits)
         bound = into[count - 1] if count == capacity else ~uint64(0)
         for at in range(size):
@@ -201,24 +203,15 @@ def count_set(slots):
 @part
 def list_slots(graph, scratch, waiting, n, count):
     """Append the live rows of the slots `scratch.fresh[:waiting]`, of those that have one, to
-    `scratch.matches`; returns the new count. In three rounds, each of which asks for the memory of
-    the next: one slot after another would wait for three cache misses each."""
-    slots, rows = scratch.fresh, scratch.bits
-    slot_of, states = address_of(graph.row_slot), address_of(graph.state)
-    row_of = address_of(graph.slot_row)
+    `scratch.matches`; returns the new count. All are asked for first: one after another would wait
+    for a cache miss each."""
+    slots, row_of = scratch.fresh, address_of(graph.slot_row)
     for at in range(waiting):
         prefetch(row_of + uint64(4) * uint64(slots[at]))
     for at in range(waiting):
-        row = graph.slot_row[slots[at]] - uint32(1)
-        rows[at] = row
-        if int64(row) < n:
-            prefetch(slot_of + uint64(4) * uint64(row))
-            prefetch(states + uint64(row))
-    for at in range(waiting):
-        row = int64(rows[at])  # no row: a number beyond all
-        if row < n and graph.row_slot[row] == slots[at]:  # else the row went to another slot
-            scratch.matches[count] = uint32(row)
-            count += graph.state[row] == LINKED or graph.state[row] == TAIL
+        row = int64(graph.slot_row[slots[at]]) - 1
+        scratch.matches[count] = uint32(row)
+        count += 0 <= row < n
     return count
 
 

@@ -147,6 +147,8 @@ class VectorIndex:
             if len(hit):
                 held.state.touch_rows(hit)
                 held.state.data[hit] = dead
+                slots = held.row_slot.data[hit]
+                self._slot_row[slots[self._slot_row[slots] == hit + np.uint32(1)]] = 0
                 self._count(gained, len(hit))
                 if lost is not None:
                     self._count(lost, -len(hit))
@@ -345,8 +347,8 @@ class VectorIndex:
 
     @property
     def slot_row(self) -> Rows:
-        """One more than the live row of every slot that has one, shape (slots reserved,); not to be
-        written, and without meaning for other slots."""
+        """One more than the live row of every slot that has one, else 0, shape (slots reserved,);
+        not to be written."""
         return self._slot_row
 
     @property

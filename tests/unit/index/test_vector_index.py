@@ -377,3 +377,29 @@ def test_a_code_edit_planned_in_the_middle_of_an_add_changes_nothing():
     assert index.codes.coded == 500
     with pytest.raises(Corruption, match="does not follow"):
         index.apply(edit.encode_coding(index.graph_version, 501, 1))
+
+
+def test_codes_are_complete_although_every_plan_is_overtaken_by_an_add():
+    fixed = IndexOptions(DIM, Metric.EUCLID, rows_max=4_096, codes_rows_min=200)
+    index = VectorIndex(ColumnSet(), "v", fixed)
+    data = vectors(1_000)
+    index.add(np.arange(400, dtype=np.uint32), data[:400])
+    for first in range(400, 480, 20):
+        planned = index.plan(1)
+        index.add(np.arange(first, first + 20, dtype=np.uint32), data[first : first + 20])
+        if planned is not None:
+            assert index.apply(planned)
+    assert index.codes.coded == index.codes.rows == 480
+    assert index.measure.coded
+    codes = index._columns.codes.used
+    assert codes.any(axis=1).all(), "every row has one"
+
+
+def test_a_slot_whose_row_died_leads_nowhere():
+    index = filled(100)
+    first = index.slot_row[:100].copy()
+    index.tombstone(np.array([first[7] - 1], np.uint32))
+    assert index.slot_row[7] == 0
+    moved = index.add(np.array([8], np.uint32), vectors(1))
+    index.tombstone(np.array([first[8] - 1], np.uint32))  # the row that slot 8 had before
+    assert index.slot_row[8] == moved[0] + 1
