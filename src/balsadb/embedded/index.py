@@ -425,7 +425,8 @@ class Index:
             if array.ndim != 1:
                 raise InvalidInput("filter", "must have one dimension")
             inside = self._ids.used < len(array)
-            mask[inside] = array[self._ids.used[inside].astype(np.int64)]
+            # Kernels count bytes: one that is neither 0 nor 1 (a view of other data) is made 1.
+            mask[inside] = array.view(np.uint8)[self._ids.used[inside].astype(np.int64)] != 0
         elif array.size:
             found = self._lookup(_ids(array, "filter"))
             mask[found[found >= 0]] = True

@@ -30,7 +30,7 @@ from balsadb.index.layout import (
     TURNOVER,
     Columns,
 )
-from balsadb.index.options import IndexOptions
+from balsadb.index.options import EF_MAX, IndexOptions
 from balsadb.index.plan_kernels import Base, Changes
 from balsadb.index.repair_kernels import (
     DEAD,
@@ -240,7 +240,7 @@ class Repairer:
         options, linked = self._options, self._meta(LINKED_COUNT)
         wider = min(WIDER_MAX, max(1, linked // max(1, live)))
         entry, top = self._meta(ENTRY), self._meta(TOP_LAYER)
-        ef = options.ef_construct * wider
+        ef = min(options.ef_construct * wider, EF_MAX)  # what a scratch has room for
         return Base(n, entry - 1, top, ef, ef, options.links0, options.m)
 
     def _meta(self, word: int) -> int:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from balsadb.embedded.index import REPAIRS_MAX, Index
+from balsadb.index import EF_MAX
 from balsadb.index.repair import IDLE_SHARE, LEAVE_MAX
 
 DIM, COUNT = 16, 3_000
@@ -108,3 +109,32 @@ def test_everything_is_deleted_and_others_come(index):
     index.add(vectors(1_500, 4))
     assert index.check() == []
     assert index.recall(vectors(100, 7), 10, ef=64) >= 0.97
+
+
+def test_repairs_of_a_careful_index_stay_inside_their_memory():
+    """Where most rows are dead a repair searches wider: never wider than its scratch."""
+    rng = np.random.default_rng(6)
+    index = Index(4, "Euclid", ef_construct=1_024)
+    index.add(rng.normal(size=(3_000, 4)).astype(np.float32))
+    index.optimize()
+    index.delete(np.arange(2_940))
+    inner = index._index
+    repairer = inner._planner._repairer
+    assert repairer._base(inner.rows, 60).ef == EF_MAX
+    index.optimize()
+    assert len(index) == 60
+    assert index.check() == []
+
+
+def test_a_mask_of_other_bytes_than_0_and_1_means_what_numpy_says():
+    rng = np.random.default_rng(7)
+    data = rng.normal(size=(3_000, 8)).astype(np.float32)
+    index = Index(8, "Euclid")
+    index.add(data)
+    passing = rng.random(3_000) < 0.1
+    for byte in (3, 255):
+        mask = np.where(passing, byte, 0).astype(np.uint8).view(np.bool_)
+        for given in (mask, np.repeat(mask, 2)[::2]):
+            found, _ = index.search(data[:20], 10, ef=64, filter=given)
+            expected, _ = index.search(data[:20], 10, ef=64, filter=passing)
+            assert found.tolist() == expected.tolist()
