@@ -23,7 +23,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from balsadb.columns import ColumnSet
 from balsadb.index import IndexOptions, Metric, VectorIndex, compile_all
 from bench.suite import report
-from bench.suite.datasets import Vectors
+from bench.suite.datasets import Ids, Vectors
+from bench.suite.measure import recall
 
 EFS = (16, 24, 32, 48, 64, 96, 128, 192, 256)
 QUERIES = 300
@@ -72,25 +73,24 @@ def build(base: Vectors, options: dict[str, Any]) -> tuple[VectorIndex, float]:
     return index, perf_counter() - began
 
 
-def curve(index: VectorIndex, queries: Vectors, truth: Vectors) -> list[Point]:
+def curve(index: VectorIndex, queries: Vectors, truth: Ids) -> list[Point]:
     """Recall over cost."""
     points: list[Point] = []
     for ef in EFS:
         before = index.distances_total
         found = index.search_many(queries, K, ef=ef)[0]
         spent = (index.distances_total - before) / len(queries)
-        hits = sum(len(np.intersect1d(a, b)) for a, b in zip(found, truth, strict=True))
-        points.append(Point(ef, hits / truth.size, spent))
+        points.append(Point(ef, recall(found, truth), spent))
     return points
 
 
-def cost_at(points: Sequence[Point], recall: float) -> float | None:
+def cost_at(points: Sequence[Point], wanted: float) -> float | None:
     """Distances for a recall, between the points around it."""
-    if points[0].recall >= recall:
+    if points[0].recall >= wanted:
         return points[0].distances
     for low, high in pairwise(points):
-        if low.recall < recall <= high.recall:
-            part = (recall - low.recall) / (high.recall - low.recall)
+        if low.recall < wanted <= high.recall:
+            part = (wanted - low.recall) / (high.recall - low.recall)
             return low.distances + part * (high.distances - low.distances)
     return None
 

@@ -10,21 +10,27 @@ from numba import njit
 
 from balsadb.columns import ColumnSet
 from balsadb.index import IndexOptions, Metric, VectorIndex, prepare_vector
-from balsadb.index.distance_kernels import aim, key_row
+from balsadb.index.distance_kernels import aim, distance_bits, key_row, list_key
 from balsadb.index.flat import distances
-from balsadb.index.layout import ENTRY, LINKED
+from balsadb.index.layout import LINKED
 from balsadb.index.search_kernels import Request, count_set, gather
-from balsadb.index.walk_kernels import ENOUGH, HITS, start_at, walk_two_hop
+from balsadb.index.walk_kernels import ENOUGH, HITS, walk_two_hop
 
 QUICK = settings(max_examples=30, deadline=None)
 seeds = st.integers(0, 2**32 - 1)
 
 
 @njit(_nrt=False)
-def two_hop(graph, scratch, how, request, slots, query, entry, matching, rows):
+def two_hop(graph, scratch, how, request, slots, query, entries, matching, rows):
+    """`entries`: rows, nearest first."""
     target = aim(graph, how, scratch, query)
-    start_at(graph, how, target, scratch, entry)
-    kept = walk_two_hop(graph, scratch, how, target, slots, request, 1, matching)
+    opened = entries.shape[0]
+    for at in range(opened):
+        scratch.fresh[at] = entries[at]
+    distance_bits(graph, how, target, scratch.fresh, opened, scratch.bits)
+    for at in range(opened):
+        scratch.pool[at] = list_key(scratch.bits[at], entries[at])
+    kept = walk_two_hop(graph, scratch, how, target, slots, request, opened, matching)
     for at in range(kept):
         rows[at] = key_row(scratch.results[at])
     return kept
@@ -88,22 +94,26 @@ class Twin:
     def rare(self) -> bool:
         return 3 * self.hits * self.n < 2 * self.tests * self.matching
 
-    def walk(self, ef: int, row: int) -> list[int] | None:
+    def walk(self, ef: int, entries: list[int]) -> list[int] | None:
         """Rows in order, or None where the scan should decide."""
-        self.seen, expanded, cost = {row}, {row}, 0
-        results = [self.near[row]] if row in self.good else []
+        self.seen, expanded, cost = set(entries), set[int](), 0
+        results = sorted(self.near[row] for row in entries if row in self.good)[:ef]
+        others = [row for row in entries if row not in self.good]
         while True:
+            if others:
+                row = others.pop(0)
+            else:
+                waiting = [one for _, one in results if one not in expanded]
+                if not waiting or 2 * cost > self.matching:
+                    break
+                row = waiting[0]
+                expanded.add(row)
             few = self.tests * self.matching < HITS * self.n
             found, read = self.expand(row)
             if few and self.tests * self.matching >= HITS * self.n and self.rare:
                 return None
             cost += len(found) + read
             results = sorted([*results, *(self.near[other] for other in found)])[:ef]
-            waiting = [one for _, one in results if one not in expanded]
-            if not waiting or 2 * cost > self.matching:
-                break
-            row = waiting[0]
-            expanded.add(row)
         return None if waiting or len(results) < ef or self.rare else [one for _, one in results]
 
 
@@ -116,7 +126,9 @@ def test_the_walk_over_matches_equals_its_twin(dim, count, ef, share, seed):
     index.tombstone(rng.integers(0, count, count // 10).astype(np.uint32))
     mask = rng.random(count) < share
     query = prepare_vector(Metric.EUCLID, rng.normal(size=dim))
-    entry = int(index._columns.meta.data[ENTRY]) - 1
+    twin = Twin(index, query, mask)
+    drawn = rng.choice(count, int(rng.integers(1, 17)), replace=False).tolist()
+    entries = [row for _, row in sorted(twin.near[row] for row in drawn)]
     scratch = index._scratches.take(index.rows)
     rows = np.zeros(64, np.int64)
     kept = two_hop(
@@ -126,11 +138,11 @@ def test_the_walk_over_matches_equals_its_twin(dim, count, ef, share, seed):
         request_of(index, ef),
         mask,
         query,
-        entry,
+        np.array(entries, np.uint32),
         int(mask.sum()),
         rows,
     )
-    expected = Twin(index, query, mask).walk(ef, entry)
+    expected = twin.walk(ef, entries)
     assert (kept < 0) == (expected is None)
     if expected is not None:
         assert rows[:kept].tolist() == expected

@@ -97,3 +97,10 @@ def test_deletes_leave_no_vector_behind():
     assert index.check() == []
     assert len(unreachable(index._columns)) == 0
     assert measured(index, directions[ROWS:].astype(np.float32), 64)[0] >= 0.97
+
+
+def test_lengths_that_differ_widely_without_clusters():
+    rng = np.random.default_rng(8)
+    vectors = rng.normal(size=(10_000, DIM)) * np.exp(rng.normal(size=(10_000, 1)))
+    index = build(vectors.astype(np.float32), Metric.DOT)
+    assert measured(index, rng.normal(size=(300, DIM)).astype(np.float32), 64)[0] >= 0.95

@@ -45,7 +45,7 @@ allocates, counts references or passes arrays by value (`kernel_cache`).
 How it changes: plan, edit, apply (`planner`, `edit`, `applier`)
 -----------------------------------------------------------------
 Distances are expensive, memory writes are cheap, and replicas must be equal to the byte. So one
-node *plans* (searches, selects, writes nothing), the plan is an *edit* (about 200 bytes for each
+node *plans* (searches, selects, writes nothing), the plan is an *edit* (about 300 bytes for each
 row of 128 dimensions), the edit goes through the log, and every node *applies* it. A new vector
 first joins the *tail*: rows that are stored but not linked, which every search scans exactly. An
 edit links a batch of them. Lists have *slack*: links back are appended until a list is full, and
