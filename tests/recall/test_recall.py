@@ -73,7 +73,7 @@ def test_films_reach_the_recall_that_is_asked_for(index, split, k, target):
     queries = split[1]
     reached = index.recall(queries, k, target_recall=target)
     assert reached >= target - 0.01
-    assert k == 1 or reached <= target + 0.025 or index.ef_for(k, target) <= max(k, 10)
+    assert k == 1 or reached <= target + 0.03 or index.ef_for(k, target) <= max(k, 10)
     assert index.recall(queries, k, target_recall=target, slots=np.arange(index.rows) % 5 < 3) >= (
         target - 0.01
     )

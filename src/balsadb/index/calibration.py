@@ -155,9 +155,9 @@ def _climb(
         for at, k in enumerate(KS):
             if k <= ef:
                 shares = recalls(found, truth, k)
-                missed = 1 - float(shares.mean())
-                if k == 1:  # found or not: so few answers say little, be careful by their error
-                    missed += float(shares.std()) / len(shares) ** 0.5
+                # So few answers say little, fewest where each is found or not: be careful by their
+                # error.
+                missed = 1 - float(shares.mean()) + float(shares.std()) / len(shares) ** 0.5
                 reached = int(ONE * (1 - hole[at] * missed))
                 _note(widths[at], k, (ef_before, int(before[at])), (ef, reached))
                 before[at] = reached
