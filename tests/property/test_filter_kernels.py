@@ -14,7 +14,7 @@ from balsadb.index.distance_kernels import aim, distance_bits, key_row, list_key
 from balsadb.index.flat import distances
 from balsadb.index.layout import LINKED
 from balsadb.index.search_kernels import Request, count_set, gather
-from balsadb.index.walk_kernels import ENOUGH, HITS, walk_two_hop
+from balsadb.index.walk_kernels import ENOUGH, HITS, WIDER, pack_mask, walk_two_hop
 
 QUICK = settings(max_examples=30, deadline=None)
 seeds = st.integers(0, 2**32 - 1)
@@ -30,6 +30,7 @@ def two_hop(graph, scratch, how, request, slots, query, entries, matching, rows)
     distance_bits(graph, how, target, scratch.fresh, opened, scratch.bits)
     for at in range(opened):
         scratch.pool[at] = list_key(scratch.bits[at], entries[at])
+    pack_mask(slots, request.masked, scratch.packed)
     kept = walk_two_hop(graph, scratch, how, target, slots, request, opened, matching)
     for at in range(kept):
         rows[at] = key_row(scratch.results[at])
@@ -52,7 +53,7 @@ def build(vectors: np.ndarray, **options) -> VectorIndex:
 
 
 def request_of(index: VectorIndex, ef: int) -> Request:
-    return Request(k=1, ef=ef, scored=17, n=index.rows, tail=0, masked=1, exact=0)
+    return Request(k=1, ef=ef, scored=17, n=index.rows, tail=0, masked=1, exact=0, straight=0)
 
 
 class Twin:
@@ -142,7 +143,7 @@ def test_the_walk_over_matches_equals_its_twin(dim, count, ef, share, seed):
         int(mask.sum()),
         rows,
     )
-    expected = twin.walk(ef, entries)
+    expected = twin.walk(ef + ef // WIDER, entries)
     assert (kept < 0) == (expected is None)
     if expected is not None:
         assert rows[:kept].tolist() == expected

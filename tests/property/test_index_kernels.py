@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 from numba import njit
 
 from balsadb.columns import ColumnSet
@@ -92,7 +93,7 @@ def test_keys_order_as_distance_then_row_and_give_both_back(values, seed):
 KEYS: dict = {}
 
 
-@given(st.lists(st.integers(0, 60), max_size=60), st.integers(1, 12))
+@given(st.lists(st.integers(0, 60), max_size=90), st.integers(1, 40))
 @settings(max_examples=60, deadline=None)
 def test_insert_keeps_the_smallest_in_order(values, capacity):
     @njit
@@ -104,7 +105,7 @@ def test_insert_keeps_the_smallest_in_order(values, capacity):
 
     fill = KEYS.setdefault("insert", fill)
     keys = np.array([value * 64 + at for at, value in enumerate(values)], np.uint64)
-    pool, positions = np.zeros(16, np.uint64), np.zeros(len(keys), np.int64)
+    pool, positions = np.zeros(41, np.uint64), np.zeros(len(keys), np.int64)
     count = fill(keys, pool, capacity, positions)
     assert pool[:count].tolist() == sorted(keys.tolist())[:capacity]
     kept: list[int] = []
@@ -185,17 +186,26 @@ def twin_choose(metric, vectors, row, candidates, limit, narrow: int | None = No
     return chosen + twin_select(Metric.EUCLID, vectors, row, rest, limit // 4)
 
 
+def chosen_by(index: VectorIndex, metric: Metric) -> tuple[Metric, np.ndarray]:
+    """What links are chosen by: codes, if there are any, as vectors of whole numbers."""
+    if not index.measure.coded_links:
+        return metric, index._columns.vectors.used
+    codes = index._columns.codes.used.astype(np.float32)  # sums below 2**24: exact in any order
+    return (Metric.MANHATTAN if metric is Metric.MANHATTAN else Metric.EUCLID), codes
+
+
 @QUICK
-@given(metrics, st.integers(1, 40), st.integers(2, 60), seeds)
-def test_the_first_batch_is_linked_as_its_twin_says(metric, dim, count, seed):
+@given(metrics, st.booleans(), st.integers(1, 40), st.integers(2, 60), seeds)
+def test_the_first_batch_is_linked_as_its_twin_says(metric, coded, dim, count, seed):
     rng = np.random.default_rng(seed)
     vectors = prepare_vector(metric, rng.normal(size=(count, dim)))
-    options = IndexOptions(
-        dim, metric, m=16, ef_construct=64, seed=seed, rows_max=256, graph_rows_min=1
-    )
+    fixed = IndexOptions(dim, metric, ef_construct=64, seed=seed, rows_max=256, graph_rows_min=1)
+    options = structs.replace(fixed, codes_rows_min=1 if coded else 1_024)
     index = VectorIndex(ColumnSet(), "v", options)
     index.add(np.arange(count, dtype=np.uint32), vectors)
-    index.apply(index.plan(count))
+    while not index.linked_count:
+        index.apply(index.plan(count))
+    metric, vectors = chosen_by(index, metric)
     layers = draw_layers(np.arange(count), 16, seed)
     held = index._columns
     for layer in range(int(layers.max()) + 1):

@@ -74,7 +74,7 @@ LINK_BATCH = 1_024
 """Tail length that makes the leader plan an edit although the collection is being written."""
 GRAPH_ROWS_MIN = 2_000
 """Rows below which a vector name has no graph: an exact scan is as fast."""
-CODES_ROWS_MIN = 8_192
+CODES_ROWS_MIN = 2_048
 """Rows of a vector name from which walks go by 8-bit codes; below, float32 is as fast."""
 DEAD_ROWS_MIN = 512
 """Dead rows that were never linked below which no edit frees them."""

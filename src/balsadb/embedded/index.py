@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from os import PathLike
 from pathlib import Path
+from threading import Lock
 from typing import Any, Final, Literal, SupportsIndex, cast
 
 import numpy as np
@@ -24,6 +25,7 @@ from numpy.typing import ArrayLike, NDArray
 from balsadb.columns import ColumnSet, SlotAllocator
 from balsadb.database.locks import SharedLock
 from balsadb.database.vector_bounds import bounded
+from balsadb.embedded.id_masks import mask_of_flags
 from balsadb.embedded.id_table import IdTable
 from balsadb.embedded.index_file import PREFIX, read_index, reserves_on_disk, write_index
 from balsadb.errors import Corruption, DamagedFile, InvalidInput, LimitExceeded
@@ -41,6 +43,8 @@ from balsadb.index import (
 NO_ID: Final = 2**64 - 1
 """The id of a result that does not exist; its score is NaN."""
 LINK_ROWS: Final = 1_024
+DEAD_ROWS_MAX: Final = 1_024
+"""Dead rows that were never linked, from which `add` frees them."""
 """Rows linked at a time."""
 TAIL_ROWS_MAX: Final = 256
 """Rows that may stay unlinked (scanned exactly) after an `add`."""
@@ -73,7 +77,7 @@ class Index:
     `metric`: "Cosine", "Euclid", "Dot" or "Manhattan". Scores: larger is better for Cosine and Dot,
     smaller for the others. `m`, `ef_construct`: links and care a vector gets (16 and 128 suit most
     data). `threads`: for building; None means one for each core. The graph does not depend on it.
-    `quantization`: "int8", searches go by 8-bit codes from 8,192 vectors on and answers are scored
+    `quantization`: "int8", searches go by 8-bit codes from 2,048 vectors on and answers are scored
     exactly; None, searches go by the float32 vectors. `vectors_on_disk`: True, or a folder: the
     float32 vectors live in a file without a name there (True: the system's temporary folder) and
     need no memory of their own; the same answers, slower when they do not fit into it.
@@ -110,6 +114,8 @@ class Index:
     def _open(self, options: IndexOptions, columns: ColumnSet, threads: int | None) -> None:
         self._threads = threads or os.cpu_count() or 1
         self._executor: ThreadPoolExecutor | None = None
+        self._executor_threads = 0
+        self._executor_mutex = Lock()
         self._lock = SharedLock()
         self._options = options
         self._columns = columns
@@ -125,6 +131,7 @@ class Index:
         used = np.flatnonzero(self._slots.used())
         self._table = IdTable(self._ids.data)
         self._table.insert(used.astype(np.uint32))
+        self._plain = bool((self._ids.data[used] == used).all())
 
     # ------------------------------------------------------------------ writing
 
@@ -174,14 +181,16 @@ class Index:
             self._ids.resize(self._slots.top)
         self._ids.touch_rows(slots)
         self._ids.data[slots] = numbers
+        self._plain = self._plain and bool((numbers == slots).all())
         self._index.add(slots, rows)
         self._table.insert(fresh)
         largest = min(int(numbers.max()) + 1, NO_ID)
         self._next_id.put(0, np.uint64(max(largest, int(self._next_id.data[0]))))
 
     def _link(self, tail_max: int) -> None:
-        """Plan and apply until fewer than `tail_max` rows wait, or nothing is left to do."""
-        while self._index.tail_count >= tail_max:
+        """Plan and apply until fewer than `tail_max` rows wait and few dead ones lie about (a
+        vector that is replaced leaves one each time), or nothing is left to do."""
+        while self._index.tail_count >= tail_max or self._index.tail_dead_count >= DEAD_ROWS_MAX:
             if not self._apply(self._index.plan(LINK_ROWS, **self._spread())):
                 return
 
@@ -326,7 +335,8 @@ class Index:
 
     def __len__(self) -> int:
         """Vectors that a search can return."""
-        return self._index.live_count
+        with self._lock.shared():
+            return self._index.live_count
 
     def __contains__(self, number: object) -> bool:
         """Whether an id is stored."""
@@ -351,7 +361,8 @@ class Index:
 
     def check(self) -> list[str]:
         """Violated invariants of the graph, in words; empty if all hold."""
-        return self._index.check()
+        with self._lock.shared():
+            return self._index.check()
 
     # ------------------------------------------------------------------ files
 
@@ -390,9 +401,11 @@ class Index:
         """`map`, on threads if there are to be more than one."""
         if threads == 1:
             return map
-        if self._executor is None:
-            self._executor = ThreadPoolExecutor(max(self._threads, threads, os.cpu_count() or 1))
-        return self._executor.map
+        with self._executor_mutex:
+            if self._executor is None or threads > self._executor_threads:
+                self._executor_threads = max(self._threads, threads, os.cpu_count() or 1)
+                self._executor = ThreadPoolExecutor(self._executor_threads)
+            return self._executor.map
 
     def _vectors(self, given: ArrayLike, field: str) -> NDArray[np.float32]:
         """`given` as prepared float32 (n, dim). InvalidInput if it is not such vectors."""
@@ -420,14 +433,11 @@ class Index:
     def _mask(self, given: ArrayLike) -> NDArray[np.bool_]:
         """A filter as a mask over slots."""
         array = np.asarray(given)
-        mask = np.zeros(self._slots.top, np.bool_)
         if array.dtype == np.bool_:
-            if array.ndim != 1:
-                raise InvalidInput("filter", "must have one dimension")
-            inside = self._ids.used < len(array)
-            # Kernels count bytes: one that is neither 0 nor 1 (a view of other data) is made 1.
-            mask[inside] = array.view(np.uint8)[self._ids.used[inside].astype(np.int64)] != 0
-        elif array.size:
+            live = self._index.slot_row[: self._slots.top] != 0
+            return mask_of_flags(array, self._ids.data[: len(live)], live, plain=self._plain)
+        mask = np.zeros(self._slots.top, np.bool_)
+        if array.size:
             found = self._lookup(_ids(array, "filter"))
             mask[found[found >= 0]] = True
         return mask

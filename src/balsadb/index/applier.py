@@ -64,14 +64,16 @@ def write_codes(held: Columns, rows: Rows) -> None:
 
 
 def _train(held: Columns, quantiser: NDArray[np.float32]) -> None:
-    if len(quantiser) != held.vectors.data.shape[1] + 2 or not np.isfinite(quantiser).all():
+    """Take a quantiser, all rows to be coded by it; or none, and give up all codes."""
+    fit = len(quantiser) in (0, held.vectors.data.shape[1] + 2)
+    if not fit or not np.isfinite(quantiser).all():
         raise Corruption("a quantiser does not fit the vectors")
     rows = held.state.rows
     for column in (held.codes, held.bias):
-        column.resize(rows)
+        column.resize(rows if len(quantiser) else 0)
     held.quantiser.resize(len(quantiser))
     held.quantiser.touch(0, len(quantiser))
-    held.quantiser.data[:] = quantiser
+    held.quantiser.data[: len(quantiser)] = quantiser
     _add(held, QUANTISER_EPOCH, 1)
     held.meta.put(CODED_ROWS, np.uint64(0))
     held.meta.put(TRAINED_ROWS, np.uint64(rows))

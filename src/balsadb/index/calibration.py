@@ -4,11 +4,11 @@ Recall is the share of the true nearest that a search finds. To know it for vect
 stored, stored ones have to serve as queries, and a stored one is found far too easily: the walk
 arrives at it, and its own links name its neighbours (on films 0.98 at ef 16, where new films get
 0.88). Noise added to it is no remedy either: how much of it resembles a new vector depends on the
-data. So a query is *left out*: its row is marked as visited before the walk starts, and the walk
-runs through the graph as if the row were not there. Rows of upper layers are not asked, since the
-descent looks at no marks. What remains of the row, links that it displaced in its neighbours'
-lists, makes the walk harder than a new vector's: it misses 1.2 to 2.4 times as much where recall is
-above 0.9 (films of 128 and 384 dimensions, Gaussian data, Dot). `HOLE` takes a part of that back.
+data. So a query is *left out*: its row counts as visited before a walk starts, and every walk runs
+through the graph as if the row were not there. Rows of upper layers are not asked: too many ways
+lead through them. What remains of the row, links that it displaced in its neighbours' lists, makes
+the walk harder than a new vector's: it misses 1.2 to 2.4 times as much where recall is above 0.9
+(films of 128 and 384 dimensions, Gaussian data, Dot). `HOLE` takes a part of that back.
 
 Only the leader measures, beside `add` and `tombstone` like any plan, and the log carries what came
 out, so nothing here needs to be reproducible.
@@ -21,7 +21,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from balsadb.index.distance_kernels import EPOCH, EPOCH_MAX, Graph, Measure, Scratch
+from balsadb.index.distance_kernels import HIDDEN, Graph, Measure
 from balsadb.index.layout import (
     ENTRY,
     LINKED,
@@ -29,12 +29,11 @@ from balsadb.index.layout import (
     LINKED_DEAD_COUNT,
     QUANTISER_EPOCH,
     TAIL,
-    TOP_LAYER,
     Columns,
 )
 from balsadb.index.options import EF_MAX
 from balsadb.index.scratch import ScratchPool
-from balsadb.index.search_kernels import Request, search_queries
+from balsadb.index.search_kernels import BY_CODES, EXACT, Request, search_queries
 from balsadb.index.tuning import (
     EPOCH_MEASURED,
     FIRST,
@@ -65,6 +64,9 @@ the width is WIDER times what the usual target, 0.95 at 10, took."""
 GOALS: Final = 7
 USUAL: Final = 3
 WIDER: Final = 8
+SCAN: Final = 0
+SCAN_CODES: Final = -1
+"""In place of ef."""
 BEYOND: Final = 2
 """A target that was not tried for takes this many times the width of the one below it."""
 SCORED_MORE: Final = 16
@@ -145,8 +147,8 @@ def calibrate(ground: Ground, slices: int, run: Run) -> NDArray[np.uint32]:
 def _climb(
     ask: Callable[[int, int, int], Answers], number: int, hole: tuple[float, ...]
 ) -> NDArray[np.uint32]:
-    """The smallest width for each of KS and TARGETS: `ask(queries, k, ef)`, ef 0 for exact."""
-    truth = ask(number, KS[-1], 0)
+    """The smallest width for each of KS and TARGETS: `ask(queries, k, ef)`, as `left_out`."""
+    truth = ask(number, KS[-1], SCAN_CODES)
     widths = np.zeros((len(KS), len(TARGETS)), np.uint32)
     before = np.zeros(len(KS), np.int64)
     ef_before = 0
@@ -215,13 +217,14 @@ def left_out(
     ground: Ground, own: Rows, wanted: tuple[int, int], slots: Mask | None, how: tuple[int, Run]
 ) -> Answers:
     """Search for the vectors of the rows `own`, each as if its row were not there. `wanted`: k and
-    ef; ef 0 scans exactly. `slots`: a mask over slots. `how`: slices, and what runs them."""
+    ef, or in its place SCAN (exactly) or SCAN_CODES (faster, and all but exact). `slots`: a mask
+    over slots. `how`: slices, and what runs them."""
     k, ef = wanted
-    exact = ef == 0
+    exact = {SCAN: EXACT, SCAN_CODES: BY_CODES}.get(ef, 0)
     held = ground.held
     states = held.state.used.copy()
     tail = np.flatnonzero(states == TAIL).astype(np.uint32)
-    room = k + 1 if exact else k
+    room = k + 1 if exact else k  # a walk does not find the row itself
     request = Request(
         k=room,
         ef=min(max(ef, room), EF_MAX),
@@ -229,23 +232,22 @@ def left_out(
         n=len(states),
         tail=len(tail),
         masked=int(slots is not None),
-        exact=int(exact),
+        exact=exact,
+        straight=0,
     )
-    distances = np.full((len(own), room), np.inf, np.float32)
+    queries, hidden = held.vectors.data[own], held.row_slot.data[own]
+    rows, distances = np.zeros((len(own), room), np.uint32), np.zeros((len(own), room), np.float32)
     counts = np.zeros(len(own), np.int64)
 
     def one(bounds: tuple[int, int]) -> None:
-        scratch = ground.scratches.take(request.n, 4 * (room + SCORED_MORE))
         mask = _NO_MASK if slots is None else slots.copy()
-        rows, found, count = np.zeros((1, room), np.uint32), np.zeros((1, room), np.float32), None
+        scratch = ground.scratches.take(request.n, 4 * (room + SCORED_MORE), len(mask))
         try:
             for at in range(*bounds):
-                row, slot = int(own[at]), int(held.row_slot.data[own[at]])
-                query = held.vectors.data[row : row + 1].copy()
-                _hide(scratch, row, int(held.meta.data[TOP_LAYER]))
+                scratch.counters[HIDDEN] = own[at] + 1
                 if slots is not None:
-                    mask[slot] = False
-                count = np.zeros(1, np.int64)
+                    mask[hidden[at]] = False
+                this = slice(at, at + 1)
                 search_queries(
                     ground.graph,
                     scratch,
@@ -253,34 +255,31 @@ def left_out(
                     request,
                     mask,
                     tail,
-                    query,
-                    rows,
-                    found,
-                    count,
+                    queries[this],
+                    rows[this],
+                    distances[this],
+                    counts[this],
                 )
-                scratch.visited[row] = 0  # a scan uses no marks; the next walk must not see this
                 if slots is not None:
-                    mask[slot] = slots[slot]
-                kept = np.flatnonzero(rows[0, : count[0]] != row)[:k]
-                distances[at, : len(kept)] = found[0, kept]
-                counts[at] = len(kept)
+                    mask[hidden[at]] = slots[hidden[at]]
         finally:
+            scratch.counters[HIDDEN] = 0
             ground.scratches.give(scratch)
 
     slices, run = how
     parts = np.linspace(0, len(own), max(1, min(slices, len(own))) + 1).astype(int).tolist()
     for _ in run(one, list(pairwise(parts))):
         pass
+    return _without(own, answers(distances, counts), rows, k)
+
+
+def _without(own: Rows, found: Answers, rows: Rows, k: int) -> Answers:
+    """The `k` best, a query's own row (scans know nothing of hiding) left out."""
+    itself: Mask = np.isfinite(found.distances) & (rows == own[:, np.newaxis])
+    distances = np.where(itself, np.float32(np.inf), found.distances)
+    distances.sort(axis=1)
+    counts = np.minimum(found.counts - itself.sum(axis=1), k)
     return Answers(distances[:, :k], counts)
-
-
-def _hide(scratch: Scratch, row: int, layers: int) -> None:
-    """Mark a row as visited by the walk on layer 0 that comes after those on the `layers` above it,
-    which takes one more epoch (`walk_kernels.next_epoch`)."""
-    if scratch.counters[EPOCH] + layers >= EPOCH_MAX:
-        scratch.visited[:] = 0
-        scratch.counters[EPOCH] = 0
-    scratch.visited[row] = scratch.counters[EPOCH] + layers + 1
 
 
 def _half(slots: int) -> Mask:

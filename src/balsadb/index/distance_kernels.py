@@ -38,7 +38,7 @@ PREFETCH_LINES = 8
 EXPANDED = np.uint64(1)
 ROW_MASK = np.uint64(0xFFFFFFFE)
 HALF = np.uint64(32)
-ONE = np.uint64(1)
+ZERO, ONE, TWO, THREE, FOUR, FIVE, SIX, SEVEN, EIGHT = (np.uint64(number) for number in range(9))
 SIGN = np.uint64(0x80000000)
 ALL32 = np.uint64(0xFFFFFFFF)
 MAGNITUDE = np.uint64(0x7FFFFFFF)
@@ -47,6 +47,7 @@ EPOCH_MAX = 255
 
 DISTANCES = 0
 EPOCH = 1
+HIDDEN = 2
 
 BIAS_BITS = 24
 """Fraction bits of `Target.factor`: at most 26 bits, times 31 of a bias, stay below 63."""
@@ -76,13 +77,15 @@ class Graph(NamedTuple):
 
 class Scratch(NamedTuple):
     """Memory of one search. `visited` uint8 (rows,); `matches` and `measured` uint32 (rows,): rows
-    to scan and their coded distances; `pool` and `results` uint64; `fresh` and `bits` uint32: rows
-    and their distances; `survivors` uint64; `code` uint8: the coded query; `counters` int64:
-    distances computed, visited epoch."""
+    to scan and their coded distances; `packed` uint8: a mask in bits; `pool` and `results` uint64;
+    `fresh` and `bits` uint32: rows and their distances; `survivors` uint64; `code` uint8: the coded
+    query; `counters` int64: distances computed, visited epoch, one more than the row that walks
+    shall not see (0: none)."""
 
     visited: Any
     matches: Any
     measured: Any
+    packed: Any
     pool: Any
     results: Any
     fresh: Any
@@ -177,17 +180,24 @@ def key_units(how, key):
 @part
 def insert(pool, count, capacity, key):
     """Put a key into a sorted pool, dropping the last if it is full: (count, position), position
-    `capacity` if the key was not taken. From the far end: most keys land there."""
+    `capacity` if the key was not taken. From the far end, where most keys land; eight at a time,
+    which are two moves of a processor with vectors."""
     if count == capacity:
         if key >= pool[count - 1]:
             return count, capacity
         count -= 1
-    at = count
-    while at > 0 and pool[at - 1] > key:
-        pool[at] = pool[at - 1]
-        at -= 1
+    at = uint64(count)
+    while at >= EIGHT and pool[at - EIGHT] > key:
+        at -= EIGHT
+        a, b, c, d = pool[at], pool[at + ONE], pool[at + TWO], pool[at + THREE]
+        e, f, g, h = pool[at + FOUR], pool[at + FIVE], pool[at + SIX], pool[at + SEVEN]
+        pool[at + ONE], pool[at + TWO], pool[at + THREE], pool[at + FOUR] = a, b, c, d
+        pool[at + FIVE], pool[at + SIX], pool[at + SEVEN], pool[at + EIGHT] = e, f, g, h
+    while at > ZERO and pool[at - ONE] > key:
+        pool[at] = pool[at - ONE]
+        at -= ONE
     pool[at] = key
-    return count + 1, at
+    return count + 1, int64(at)
 
 
 @part
@@ -361,10 +371,11 @@ def distance_bits(graph, how, target, rows, count, out):
 @part
 def code_rows_apart(codes, how, code, rows_address, count, to):
     """How far the codes of `count` rows are from the code at an address: uint32, to an address.
-    `rows` and `out` have spare places as in `coded_rows`."""
+    `rows` and `out` have spare places up to the next multiple of four, and only these are written:
+    `any_nearer` hands over fours in the middle of a list."""
     row_bytes, blocks = uint64(code_bytes(how)), int64(code_bytes(how) // BLOCK_BYTES)
     rows = uint32_at(rows_address, count + 3)
-    for at in range(count, count + 3):
+    for at in range(count, (count + 3) // 4 * 4):
         rows[at] = rows[count - 1]
     for at in range(0, count, 4):
         first = codes + uint64(rows[at]) * row_bytes

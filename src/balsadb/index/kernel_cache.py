@@ -32,6 +32,7 @@ SOURCES = (
     "search_kernels.py",
     "quantise_kernels.py",
     "plan_kernels.py",
+    "group_kernels.py",
     "edit_kernels.py",
     "repair_kernels.py",
 )

@@ -57,7 +57,7 @@ class IndexOptions(msgspec.Struct, frozen=True):
     rows_max: int = 0
     graph_rows_min: int = 1_024
     quantization: str = INT8
-    codes_rows_min: int = 8_192
+    codes_rows_min: int = 2_048
 
     def check(self) -> None:
         """InvalidInput or LimitExceeded naming the first option that is out of range."""

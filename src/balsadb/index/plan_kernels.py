@@ -28,9 +28,9 @@ from balsadb.index.layout import LINKED
 from balsadb.index.options import DUPLICATES_KEPT_SHARE
 from balsadb.index.walk_kernels import descend, list_of, start_at, walk
 
-REACH = 2
-"""In a graph that is large enough for codes, only the nearest one in so many of a plan's beam is
-expanded: the rest are candidates all the same, and looking around them too costs a third more for a
+REACH = 0.4
+"""In a graph that is large enough for codes, only this nearest part of a plan's beam is expanded:
+the rest are candidates all the same, and looking around them too costs half as much again for a
 little recall (docs/index.md). A small graph, which all later ones hang on, is built with all care.
 """
 PART = 64
@@ -308,7 +308,8 @@ def plan_changes(graph, scratch, how, plan, groups, first, stop, chosen, counts,
         own = int64(groups.own[group])
         room = (graph.links0 if layer == 0 else graph.upper_links).shape[1] - 1
         start, end = int64(groups.first[group]), int64(groups.first[group + 1])
-        end = min(end, start + 2 * room)  # sorted by distance: the rest could not stay anyway
+        if how.norms == 0:
+            end = min(end, start + 2 * room)  # sorted by distance: the rest could not stay anyway
         old = old_links(graph, how, scratch, groups, group, chosen, counts, pool, False)
         fresh = 0
         for at in range(start, end):

@@ -12,6 +12,7 @@ it. A concurrent edit makes it useless, not dangerous: its graph version no long
 
 from collections.abc import Callable
 from itertools import pairwise
+from math import ceil
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from balsadb.index import calibration, edit
 from balsadb.index.distance_kernels import Graph, Measure
 from balsadb.index.edit import EDIT_BYTES_MAX, Edit
+from balsadb.index.group_kernels import fill_groups, pack_links, turn_links
 from balsadb.index.layout import (
     CODED_ROWS,
     ENTRY,
@@ -39,7 +41,19 @@ from balsadb.index.layout import (
 from balsadb.index.metrics import KERNEL_CODES, Metric
 from balsadb.index.options import IndexOptions
 from balsadb.index.plan_kernels import REACH, Base, Batch, Changes, Groups, plan_changes, plan_links
-from balsadb.index.quantiser import GROWTH, LOOK_ROWS, fits, own_steps, sample_rows, train
+from balsadb.index.quantiser import (
+    GROWTH,
+    LOOK_ROWS,
+    ORDER_KEPT,
+    ORDER_LOOK_ROWS,
+    ORDER_LOST,
+    ORDER_ROWS,
+    fits,
+    order_kept,
+    own_steps,
+    sample_rows,
+    train,
+)
 from balsadb.index.repair import DUE_SHARE, IDLE_SHARE, URGENT_SHARE, Repairer
 from balsadb.index.scratch import ScratchPool
 from balsadb.index.slicing import Run
@@ -151,15 +165,29 @@ class Planner:
         live = np.flatnonzero((states == TAIL) | (states == LINKED)).astype(np.uint32)
         if not len(live):
             return None  # they died since they were counted
-        look = held.vectors.data[sample_rows(live, options.dim, LOOK_ROWS)]
-        if int(meta[QUANTISER_EPOCH]) and fits(look, held.quantiser.data):
-            return None
         if options.metric is Metric.DOT:
             return edit.encode_training(version, own_steps(options.dim))
-        better = train(held.vectors.data[sample_rows(live, options.dim)])
-        if better is None:  # walks go on as they do
+        used = held.quantiser.used.copy()
+        if len(used) and self._serves(live, used):
             return None
-        return edit.encode_training(version, better)
+        better = train(held.vectors.data[sample_rows(live, options.dim)])
+        if better is not None and self._order_kept(live, better, ORDER_ROWS) >= ORDER_KEPT:
+            return edit.encode_training(version, better)
+        if len(used) or not int(meta[QUANTISER_EPOCH]):  # all nodes shall know
+            return edit.encode_training(version, used[:0])
+        return None
+
+    def _serves(self, live: NDArray[np.uint32], used: NDArray[np.float32]) -> bool:
+        """Whether the present quantiser still is good enough."""
+        look = self._columns.vectors.data[sample_rows(live, self._options.dim, LOOK_ROWS)]
+        return fits(look, used) and self._order_kept(live, used, ORDER_LOOK_ROWS) >= ORDER_LOST
+
+    def _order_kept(
+        self, live: NDArray[np.uint32], quantiser: NDArray[np.float32], most: int
+    ) -> float:
+        dim, kind = self._options.dim, KERNEL_CODES[self._options.metric]
+        sample = self._columns.vectors.data[sample_rows(live, dim, most)]
+        return order_kept(sample, quantiser, kind)
 
     def _plan_links(self, rows_limit: int, slices: int, run: Run) -> bytes | None:
         count = self._columns.state.rows  # once: rows added from now on are not looked at
@@ -192,7 +220,7 @@ class Planner:
         entry, top = int(meta[ENTRY]), int(meta[TOP_LAYER])
         ef = options.ef_construct
         measure = measure_of(self._columns, options)
-        reach = -(-ef // REACH) if measure.coded else ef
+        reach = ceil(ef * REACH) if measure.coded else ef
         base = Base(count, entry - 1, top, ef, reach, options.links0, options.m)
         chosen = np.zeros((int(lists[-1]), options.links0), np.uint64)
         counts = np.zeros(int(lists[-1]), np.int64)
@@ -276,27 +304,23 @@ class _Slicing(NamedTuple):
 def group_links(batch: Batch, chosen: NDArray[np.uint64], counts: NDArray[np.int64]) -> Groups:
     """The lists an edit changes, ascending by (layer, row): those of the batch and those that are
     linked to, each with the rows that link to it, sorted by (distance, row)."""
-    per_row = batch.layers.astype(np.int64) + 1
-    list_row = np.repeat(batch.rows.astype(np.uint64), per_row)
-    list_layer = np.arange(len(list_row)) - np.repeat(batch.lists, per_row)
-    own_key = list_layer.astype(np.uint64) << np.uint64(32) | list_row
-    valid = np.less(np.arange(int(chosen.shape[1])), counts.reshape(-1, 1))
-    keys = chosen[valid]
-    source = np.repeat(list_row, counts)
-    low = np.uint64(0xFFFFFFFF)
-    target = np.repeat(own_key & ~low, counts) | (keys & low) >> np.uint64(1)
-    backward = keys & ~low | source << np.uint64(1)
-    order = np.lexsort((backward, target))
-    target, backward = target[order], backward[order]
-    groups = np.union1d(target, own_key)
-    own = np.full(len(groups), -1, np.int64)
-    own[np.searchsorted(groups, own_key)] = np.arange(len(own_key))
+    entries = int(counts.sum()) + len(counts)
+    target, backward = np.zeros(entries, np.uint64), np.zeros(entries, np.uint64)
+    links = int(turn_links(batch, chosen, counts, target, backward))
+    groups = Groups(
+        row=np.zeros(entries, np.uint32),
+        layer=np.zeros(entries, np.uint8),
+        own=np.zeros(entries, np.int64),
+        first=np.zeros(entries + 1, np.int64),
+        sources=np.zeros(links, np.uint64),
+    )
+    number = int(fill_groups(np.argsort(target), links, target, backward, groups))
     return Groups(
-        row=(groups & low).astype(np.uint32),
-        layer=(groups >> np.uint64(32)).astype(np.uint8),
-        own=own,
-        first=np.append(np.searchsorted(target, groups), len(target)).astype(np.int64),
-        sources=np.ascontiguousarray(backward),
+        groups.row[:number],
+        groups.layer[:number],
+        groups.own[:number],
+        groups.first[: number + 1],
+        groups.sources,
     )
 
 
@@ -304,8 +328,8 @@ def _assemble(wide: Edit) -> Edit:
     """Drop lists that do not change, and the unused ends of masks and links."""
     changed = (wide.appended > 0) | wide.masked
     appended = wide.appended[changed]
-    rectangle = wide.links[changed]
-    used = np.less(np.arange(int(rectangle.shape[1])), appended.reshape(-1, 1))
+    links = np.zeros(int(appended.sum()), np.uint32)
+    pack_links(wide.links, wide.appended, links)  # of a list that does not change, none
     return Edit(
         graph_version=wide.graph_version,
         entry=wide.entry,
@@ -317,5 +341,5 @@ def _assemble(wide: Edit) -> Edit:
         masked=wide.masked[changed],
         masks=wide.masks[wide.masked & changed],
         appended=appended,
-        links=rectangle[used],
+        links=links,
     )

@@ -7,6 +7,9 @@ one that loses least on a sample: a small step cuts off outliers, a large one is
 A few wild rows must not decide, or all others would share one code: the mean is that of the rows
 near a rough middle, and what one row can lose is limited by how far the others lie (`_usual`).
 
+Where lengths or densities differ so much that one step cannot serve, codes would lead walks astray:
+`order_kept` tells, and then there are none.
+
 Only the leader trains, and the log carries what came out, so nothing here needs to be reproducible;
 making the codes does (`quantise_kernels`).
 """
@@ -16,10 +19,25 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from balsadb.index.code_kernels import QUERY_MAX
+from balsadb.index.distance_kernels import SCALE_MAX
+from balsadb.index.metrics import ABSOLUTE, PRODUCT, SQUARED
+
 SAMPLE_ROWS: Final = 16_384
 SAMPLE_ELEMENTS: Final = 1 << 22
-LOOK_ROWS: Final = 2_048
+LOOK_ROWS: Final = 512
 """Rows of the sample that tells whether a quantiser still fits."""
+ORDER_ROWS: Final = 65_536
+ORDER_LOOK_ROWS: Final = 4_096
+"""Rows among which neighbours are looked for, to tell whether codes keep their order."""
+ORDER_QUERIES: Final = 32
+NEAREST: Final = 10
+SCORED: Final = 26
+"""What a search for NEAREST scores exactly, at least."""
+ORDER_KEPT: Final = 0.98
+"""The share of the nearest that must be among the first SCORED by codes, for codes to be used."""
+ORDER_LOST: Final = 0.96
+"""Codes in use are given up below this share."""
 MIDDLE_ROWS: Final = 512
 """Rows that the rough middle is taken from."""
 USUAL_SHARE: Final = 0.995
@@ -27,7 +45,7 @@ USUAL_SHARE: Final = 0.995
 CUTS: Final = (1.0, 0.99999, 0.9999, 0.9995, 0.999, 0.998, 0.995)
 """Shares of elements that the candidate steps leave uncut."""
 LEVELS: Final = 127
-GROWTH: Final = 1.25
+GROWTH: Final = 1.5
 """Rows have grown this much since the last look: see whether another quantiser would do better."""
 ERROR_GROWTH: Final = 1.5
 """A quantiser whose squared error is this much above a new one's is replaced."""
@@ -82,6 +100,52 @@ def error(sample: Floats, quantiser: Floats) -> float:
     with np.errstate(over="ignore", invalid="ignore"):
         usual = _usual(sample - _middle(sample))
         return _loss(sample - quantiser[:-2], float(quantiser[-2]), usual)
+
+
+def order_kept(sample: Floats, quantiser: Floats, kind: int) -> float:
+    """The share (0..1) of the nearest rows of `sample` (n, dim) to some of them that are among the
+    first by codes, which a search would score exactly. `kind`: of distance (`metrics`)."""
+    count = len(sample)
+    nearest = min(NEAREST, count - 1)
+    if nearest < 1:
+        return 1.0
+    rows = sample.astype(np.float64)
+    if kind != PRODUCT:
+        rows -= quantiser[:-2]
+    with np.errstate(over="ignore", invalid="ignore"):
+        codes = np.clip(np.rint((sample - quantiser[:-2]) * quantiser[-1]), -128, 127)
+    codes = codes.astype(np.float64)
+    own = np.linspace(0, count - 1, min(ORDER_QUERIES, count)).astype(np.int64)
+    asked = codes[own]
+    if kind != ABSOLUTE:
+        asked = _coded_queries(rows[own], float(quantiser[-2]), kind)
+    exact, coded = _apart(rows, rows[own], kind), _apart(codes, asked, kind)
+    itself = np.arange(len(own)), own
+    exact[itself] = coded[itself] = np.inf
+    worst = np.partition(exact, nearest - 1, axis=1)[:, nearest - 1 : nearest]
+    first = np.argpartition(coded, min(SCORED, count) - 1, axis=1)[:, :SCORED]
+    hits = (np.take_along_axis(exact, first, axis=1) <= worst).sum(axis=1)
+    return float(np.minimum(hits, nearest).mean()) / nearest
+
+
+def _coded_queries(queries: NDArray[np.float64], step: float, kind: int) -> NDArray[np.float64]:
+    """Queries as walks round them (`distance_kernels.aim`), in steps."""
+    steps = queries / (step if kind == SQUARED else 1.0)
+    largest = np.maximum(np.abs(steps).max(axis=1, keepdims=True), np.finfo(np.float64).tiny)
+    scale = QUERY_MAX / largest
+    if kind == SQUARED:
+        scale = np.minimum(scale, SCALE_MAX)
+    return np.rint(steps * scale) / scale
+
+
+def _apart(
+    rows: NDArray[np.float64], queries: NDArray[np.float64], kind: int
+) -> NDArray[np.float64]:
+    """What orders `rows` as their distances to each query do (q, n)."""
+    if kind == ABSOLUTE:
+        return np.stack([np.abs(rows - query).sum(axis=1) for query in queries])
+    products = queries @ rows.T
+    return -products if kind == PRODUCT else np.einsum("ij,ij->i", rows, rows) - 2 * products
 
 
 def _middle(sample: Floats) -> Floats:

@@ -315,6 +315,9 @@ class _ListEdits:
         self._room = int(self._links.shape[1]) - 1
         self._dropped: dict[int, set[int]] = {}
         self._appended: dict[int, list[int]] = {}
+        # Among thousands of equal vectors the same full lists are asked for every root.
+        self._full: set[int] = set()
+        self._led_to: dict[int, list[int]] = {}
 
     def append(self, row: int, link: int) -> bool:
         """Add a link if there is room and the list has it not; whether the list has it now."""
@@ -330,6 +333,8 @@ class _ListEdits:
     def link(self, row: int, link: int) -> bool:
         """The same, but a full list gives up the last of its old links by which nothing was
         reached; False if there is none."""
+        if row in self._full:
+            return False
         if self.append(row, link):
             return True
         dropped = self._dropped.setdefault(row, set())
@@ -338,6 +343,7 @@ class _ListEdits:
             if at not in dropped and int(self._parents[old[at]]) != row:
                 dropped.add(at)
                 return self.append(row, link)
+        self._full.add(row)
         return False
 
     def lead_to(self, root: int, sources: list[int], fate: Fates) -> bool:
@@ -352,8 +358,16 @@ class _ListEdits:
         while taken == 0 and at < min(len(near), NEAR_MAX):
             row, at = near[at], at + 1
             taken += int(fate[row]) == STAYS and self.link(row, root)
-            near += [other for other in self._old(row) if int(self._parents[other]) == row]
+            near += self._children(row)
         return taken > 0
+
+    def _children(self, row: int) -> list[int]:
+        """The rows that were reached by way of a row."""
+        if row not in self._led_to:
+            old = self._old(row)
+            parents = self._parents[old].tolist()
+            self._led_to[row] = [at for at, by in zip(old, parents, strict=True) if by == row]
+        return self._led_to[row]
 
     def edit(self, version: int, entry: int, top: int) -> Edit:
         """The edit that makes the changes."""

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from balsadb.index.distance_kernels import DISTANCES, EPOCH, Scratch
 from balsadb.index.options import EF_MAX, M_MAX
 
-_COUNTERS = 2
+_COUNTERS = 3
 _FRESH = 4 * M_MAX
 
 
@@ -21,17 +21,19 @@ class ScratchPool:
         self._idle: list[Scratch] = []
         self._counters: list[NDArray[np.int64]] = []
 
-    def take(self, rows: int, keys: int = 0) -> Scratch:
-        """A scratch for at least `rows` rows and pools of at least `keys` keys."""
+    def take(self, rows: int, keys: int = 0, slots: int = 0) -> Scratch:
+        """A scratch for at least `rows` rows, pools of at least `keys` keys and a mask over at
+        least `slots` slots."""
+        most = max(rows, slots)
         try:
             scratch = self._idle.pop()
         except IndexError:
             counters = np.zeros(_COUNTERS, np.int64)
             self._counters.append(counters)
-            return self._make(rows, max(keys, EF_MAX), counters)
-        if len(scratch.visited) >= rows and len(scratch.pool) > keys:
+            return self._make(most, max(keys, EF_MAX), counters)
+        if len(scratch.visited) >= most and len(scratch.pool) > keys:
             return scratch
-        return self._make(max(rows, len(scratch.visited)), max(keys, EF_MAX), scratch.counters)
+        return self._make(max(most, len(scratch.visited)), max(keys, EF_MAX), scratch.counters)
 
     def give(self, scratch: Scratch) -> None:
         """Back to the pool."""
@@ -54,6 +56,7 @@ class ScratchPool:
             visited=np.zeros(roomy, np.uint8),
             matches=np.empty(roomy, np.uint32),
             measured=np.empty(roomy, np.uint32),
+            packed=np.empty(roomy // 8 + 1, np.uint8),
             pool=np.zeros(keys + 1, np.uint64),
             results=np.zeros(keys + 1, np.uint64),
             fresh=np.zeros(_FRESH, np.uint32),

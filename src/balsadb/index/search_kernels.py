@@ -36,6 +36,7 @@ from balsadb.index.walk_kernels import (
     Limits,
     descend,
     matches,
+    pack_mask,
     start_at,
     survivors,
     walk,
@@ -49,7 +50,7 @@ SCAN_EFS = 500
 """A filter that leaves more than so many rows for each place of the beam is not scanned at once."""
 TWO_HOP_SHARE = 3
 """A walk steps over rows that do not match if at most one row in so many does."""
-LANDING = 16
+LANDING = 48
 """A walk over matching rows starts from so many rows nearest to the target, found by a walk over
 everything: the matches around it hang together, but what leads there need not match."""
 PART = 64
@@ -63,14 +64,22 @@ BLOCK = 64
 """Bytes of a mask that are looked at at once: most hold nothing, where few rows pass."""
 SLOTS = 192
 """Slots whose rows are looked up at once."""
+SLOTS_AHEAD = 24
+SCAN_PART = 16
+"""Rows whose codes are asked for while those before them are compared, in a scan."""
 DEAD_SHARE = 8
 """Up to one dead row in so many, a walk ignores deadness and drops dead rows at its end."""
 
 
+EXACT, BY_CODES = 1, 2
+STRAIGHT, ALL_LIVE = 1, 2
+
+
 class Request(NamedTuple):
     """What a search asks: results, width of the beam, candidates of it that are scored exactly,
-    rows to consider (`n`), length of the tail list, whether `slots` is a mask, whether to scan
-    everything exactly."""
+    rows to consider (`n`), length of the tail list, whether `slots` is a mask, whether to scan all:
+    0, EXACT, or BY_CODES, with an exact look at what they leave open; `straight`: whether every
+    live row has the slot of its own number (STRAIGHT), and all rows are live (ALL_LIVE)."""
 
     k: int
     ef: int
@@ -79,6 +88,7 @@ class Request(NamedTuple):
     tail: int
     masked: int
     exact: int
+    straight: int
 
 
 @part
@@ -107,11 +117,11 @@ def scan_coded(graph, scratch, how, target, number, into, capacity):
     count = 0
     codes, row_bytes = address_of(graph.codes), uint64(code_bytes(how))
     biases = address_of(graph.bias)
-    for first in range(0, number, PART):
-        size = min(PART, number - first)
+    for first in range(0, number, SCAN_PART):
+        size = min(SCAN_PART, number - first)
         for at in range(size):
             fresh[at] = scratch.matches[first + at]
-        for at in range(first + PART, min(first + 2 * PART, number)):
+        for at in range(first + SCAN_PART, min(first + 2 * SCAN_PART, number)):
             fetch(codes, scratch.matches[at], row_bytes)
             prefetch(biases + uint64(4) * uint64(scratch.matches[at]))
         distance_bits(graph, how, target, fresh, size, bits)
@@ -201,18 +211,37 @@ def count_set(slots):
 
 
 @part
-def list_slots(graph, scratch, waiting, n, count):
-    """Append the live rows of the slots `scratch.fresh[:waiting]`, of those that have one, to
-    `scratch.matches`; returns the new count. All are asked for first: one after another would wait
-    for a cache miss each."""
-    slots, row_of = scratch.fresh, address_of(graph.slot_row)
+def list_straight(graph, scratch, waiting, request, count):
+    """`list_slots` where slots are rows."""
+    rows, total = uint64(request.n), uint64(count)
     for at in range(waiting):
+        row = uint64(scratch.fresh[at])
+        scratch.matches[total] = uint32(row)
+        live = row < rows
+        if request.straight == STRAIGHT and live:
+            live = graph.state[row] == LINKED or graph.state[row] == TAIL
+        total += uint64(live)
+    return int64(total)
+
+
+@part
+def list_slots(graph, scratch, waiting, request, count):
+    """Append the live rows of the slots `scratch.fresh[:waiting]`, of those that have one, to
+    `scratch.matches`; returns the new count. They are asked for some ahead: one after another would
+    wait for a cache miss each, and all at once are more than the processor can have under way."""
+    if request.straight:
+        return list_straight(graph, scratch, waiting, request, count)
+    slots, row_of = scratch.fresh, address_of(graph.slot_row)
+    rows, total = uint64(request.n), uint64(count)
+    for at in range(min(waiting, SLOTS_AHEAD)):
         prefetch(row_of + uint64(4) * uint64(slots[at]))
     for at in range(waiting):
-        row = int64(graph.slot_row[slots[at]]) - 1
-        scratch.matches[count] = uint32(row)
-        count += 0 <= row < n
-    return count
+        if at + SLOTS_AHEAD < waiting:
+            prefetch(row_of + uint64(4) * uint64(slots[at + SLOTS_AHEAD]))
+        row = uint64(graph.slot_row[slots[at]]) - ONE  # none: the largest number there is
+        scratch.matches[total] = uint32(row)
+        total += uint64(row < rows)
+    return int64(total)
 
 
 @part
@@ -239,12 +268,12 @@ def gather(graph, scratch, slots, request):
                 waiting += 1
                 left &= left - ONE
         if waiting > SLOTS - BLOCK:
-            count = list_slots(graph, scratch, waiting, request.n, count)
+            count = list_slots(graph, scratch, waiting, request, count)
             waiting = 0
     for slot in range(size // BLOCK * BLOCK, size):
         scratch.fresh[waiting] = uint32(slot)
         waiting += slots[slot]
-    return list_slots(graph, scratch, waiting, request.n, count)
+    return list_slots(graph, scratch, waiting, request, count)
 
 
 @part
@@ -253,7 +282,7 @@ def gather_tail(graph, scratch, slots, request, tail):
     count = 0
     for at in range(request.tail):
         row = int64(tail[at])
-        if row < request.n and matches(graph, slots, request.masked, row, TAIL):
+        if row < request.n and matches(graph, slots, request, row, TAIL):
             scratch.matches[count] = uint32(row)
             count += 1
     return count
@@ -265,7 +294,7 @@ def scan_listed(graph, scratch, how, target, request, listed):
     with an exact look at every row that may be among them. The error of the codes is taken from
     rows spread over the list: the best ones by codes are those whose codes flatter them."""
     results, capacity, k = scratch.results, 2 * request.scored, request.k
-    if request.exact or how.coded == 0 or listed <= 2 * capacity:
+    if request.exact == EXACT or how.coded == 0 or listed <= 2 * capacity:
         return scan(graph, scratch, how, target, listed, results, 0, k)
     count = scan_coded(graph, scratch, how, target, listed, results, capacity)
     last = results[count - 1]
@@ -362,6 +391,7 @@ def search_queries(graph, scratch, how, request, slots, tail, queries, rows, dis
     waiting = 0
     if selected < 0:
         waiting = gather_tail(graph, scratch, slots, request, tail)
+        pack_mask(slots, request.masked, scratch.packed)
     for number in range(queries.shape[0]):
         target = aim(graph, how, scratch, queries[number])
         count, where = search_one(graph, scratch, how, target, slots, request, selected)

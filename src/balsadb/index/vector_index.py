@@ -32,7 +32,7 @@ from balsadb.index.metrics import larger_is_better, scores_of
 from balsadb.index.options import EF_MAX, ROWS_MAX, IndexOptions, Precision
 from balsadb.index.planner import Planner, Run, measure_of
 from balsadb.index.scratch import ScratchPool
-from balsadb.index.search_kernels import Request, search_queries
+from balsadb.index.search_kernels import ALL_LIVE, STRAIGHT, Request, search_queries
 
 Rows = NDArray[np.uint32]
 AUTO = 0
@@ -69,6 +69,7 @@ class VectorIndex:
         # The live row of each slot, plus one; not a column, for it follows from `row_slot`.
         slots_max = max(ROWS_MAX, options.rows_reserved)
         self._slots = Reserve(4 * slots_max)
+        self._straight = True
         self._slot_row = self._slots.bytes.view(np.uint32)
         self._graph = Graph(
             vectors=held.vectors.data,
@@ -242,15 +243,18 @@ class VectorIndex:
             tail=len(self._tail),
             masked=int(masked),
             exact=int(exact or k > EF_MAX),
+            straight=self._straightness(total),
         )
-        scratch = self._scratches.take(total, max(4 * (k + SCORED_MORE), 2 * request.scored))
+        mask = _plain(slots) if slots is not None else _NO_MASK
+        keys = max(4 * (k + SCORED_MORE), 2 * request.scored)
+        scratch = self._scratches.take(total, keys, len(mask))
         try:
             search_queries(
                 self._graph,
                 scratch,
                 measure,
                 request,
-                _plain(slots) if slots is not None else _NO_MASK,
+                mask,
                 self._tail,
                 _plain(queries),
                 rows,
@@ -404,6 +408,13 @@ class VectorIndex:
     def _name_slots(self, slots: Rows, rows: Rows) -> None:
         self._slots.advise(4 * (int(slots.max(initial=0)) + 1))
         self._slot_row[slots] = rows + np.uint32(1)
+        self._straight = self._straight and bool((slots == rows).all())
+
+    def _straightness(self, rows: int) -> int:
+        """Whether rows need no look at their slots, as a search wants to know it."""
+        if not self._straight:
+            return 0
+        return ALL_LIVE if self.live_count == rows else STRAIGHT
 
     def _list_tail(self) -> None:
         self._tail = np.flatnonzero(self._columns.state.used == TAIL).astype(np.uint32)

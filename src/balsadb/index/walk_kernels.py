@@ -14,17 +14,21 @@ from balsadb.index.distance_kernels import (
     EPOCH,
     EPOCH_MAX,
     EXPANDED,
+    HIDDEN,
     distance_bits,
     insert,
     key_row,
     list_key,
 )
-from balsadb.index.intrinsics import address_of, prefetch
+from balsadb.index.intrinsics import address_of, load_word, prefetch
 from balsadb.index.kernel_cache import part
 from balsadb.index.layout import LINKED
+from balsadb.index.options import EF_MAX
 
 ENOUGH = 24
 """Matching rows that one expansion of a walk over matching rows looks for."""
+WIDER = 4
+"""A walk over matching rows sees less of what is around: its beam is a quarter wider."""
 HITS = 256
 """A walk over matching rows looks whether they are rarer around the target than elsewhere, once it
 has looked, often repeatedly, at as many rows as should hold so many matches."""
@@ -47,12 +51,15 @@ class Limits(NamedTuple):
 
 @part
 def next_epoch(scratch):
-    """A number that no entry of `visited` holds. Cleared on the wrap, before it could repeat."""
+    """A number that no entry of `visited` holds, but that of a hidden row. Cleared on the wrap,
+    before it could repeat."""
     epoch = scratch.counters[EPOCH] + 1
     if epoch > EPOCH_MAX:
         scratch.visited[:] = 0
         epoch = 1
     scratch.counters[EPOCH] = epoch
+    if scratch.counters[HIDDEN]:
+        scratch.visited[scratch.counters[HIDDEN] - 1] = epoch
     return np.uint8(epoch)
 
 
@@ -69,15 +76,16 @@ def list_of(graph, layer, row):
 def fresh_neighbours(links, place, n, scratch, epoch):
     """The neighbours in a list that this walk has not seen, into `scratch.fresh`; marks them."""
     visited, fresh = scratch.visited, scratch.fresh
-    count = 0
+    count, rows = uint64(0), uint64(n)
     degree = min(int64(links[place, 0]), links.shape[1] - 1)
     for at in range(1, degree + 1):
-        row = int64(links[place, at])
-        if row < n:
+        row = uint64(links[place, at])
+        if row < rows:
             fresh[count] = uint32(row)
-            count += visited[row] != epoch  # no branch: which ones are new cannot be predicted
+            # No branch: which ones are new cannot be predicted.
+            count += uint64(visited[row] != epoch)
             visited[row] = epoch
-    return count
+    return int64(count)
 
 
 @part
@@ -163,13 +171,19 @@ def descend(graph, scratch, how, target, n, top, layer):
 
 
 @part
-def matches(graph, slots, masked, row, state):
+def slot_of(graph, row, straight):
+    """The slot of a live row; if all are `straight`, without a look at the memory."""
+    return uint64(row) if straight else uint64(graph.row_slot[row])
+
+
+@part
+def matches(graph, slots, request, row, state):
     """Whether a row is in `state` and its slot passes the mask."""
     if graph.state[row] != state:
         return False
-    if masked == 0:
+    if request.masked == 0:
         return True
-    slot = int64(graph.row_slot[row])
+    slot = int64(slot_of(graph, row, request.straight))
     return slot < slots.shape[0] and slots[slot]
 
 
@@ -189,7 +203,7 @@ def walk_matching(graph, scratch, how, target, slots, request, limits):
     for at in range(count):
         pool[at] &= ~EXPANDED
         scratch.visited[key_row(pool[at])] = epoch
-        if kept < ef and matches(graph, slots, request.masked, key_row(pool[at]), LINKED):
+        if kept < ef and matches(graph, slots, request, key_row(pool[at]), LINKED):
             results[kept] = pool[at]
             kept += 1
     done = False
@@ -213,7 +227,7 @@ def walk_matching(graph, scratch, how, target, slots, request, limits):
             key = scratch.survivors[at]
             row = key_row(key)
             if (kept < ef or key < results[kept - 1]) and matches(
-                graph, slots, request.masked, row, LINKED
+                graph, slots, request, row, LINKED
             ):
                 kept, _ = insert(results, kept, ef, key)
             count, taken_at = insert(pool, count, capacity, key)
@@ -225,31 +239,47 @@ def walk_matching(graph, scratch, how, target, slots, request, limits):
 
 
 @part
-def passes(graph, slots, row):
-    """1 if the slot of a row passes the mask (no mask: empty), else 0, without a branch: a wrong
-    guess would wait for memory, and start over."""
-    slot, size = uint64(graph.row_slot[row]), uint64(slots.shape[0])
-    if size == 0:
-        return int64(1)
-    inside = slot < size
-    return int64(inside) & int64(slots[slot if inside else uint64(0)])
+def pack_mask(slots, masked, packed):
+    """The bytes of a mask as bits, zeros behind: an eighth of the memory, for walks that look at it
+    everywhere. Without a mask, ones. `packed` has more bits than the mask bytes. The product moves
+    the lowest bit of byte i of a word to bit 56 + i."""
+    if masked == 0:
+        packed[:] = 255
+        return
+    base, words = address_of(slots), slots.shape[0] // 8
+    for word in range(words):
+        spread = load_word(base + uint64(8 * word)) * uint64(0x0102040810204080)
+        packed[word] = np.uint8(spread >> uint64(56))
+    packed[words:] = 0
+    for slot in range(8 * words, slots.shape[0]):
+        packed[words] |= np.uint8(uint64(slots[slot]) << uint64(slot & 7))
 
 
 @part
-def passing(graph, scratch, slots, place):
+def passes(graph, scratch, row, straight):
+    """1 if the slot of a row passes the packed mask, else 0, without a branch: a wrong guess would
+    wait for memory, and start over."""
+    last = uint64(8 * scratch.packed.shape[0] - 1)
+    slot = min(slot_of(graph, row, straight), last)
+    bit = uint64(scratch.packed[slot >> uint64(3)]) >> (slot & uint64(7))
+    return int64(bit & uint64(1))
+
+
+@part
+def passing(graph, scratch, place, straight):
     """Rows of the list at `place` whose slots pass the mask, into `scratch.survivors`: (how many,
     length of the list)."""
     degree = min(int64(graph.links0[place, 0]), graph.links0.shape[1] - 1)
-    waiting, count = scratch.survivors, 0
+    waiting, count = scratch.survivors, uint64(0)
     for at in range(1, degree + 1):
         near = uint64(graph.links0[place, at])
         waiting[count] = near
-        count += passes(graph, slots, near)
-    return count, degree
+        count += uint64(passes(graph, scratch, near, straight))
+    return int64(count), degree
 
 
 @part
-def matching_neighbours(graph, scratch, slots, request, row, epoch):
+def matching_neighbours(graph, scratch, request, row, epoch):
     """Rows that match among the neighbours of `row` and the neighbours of those of them that do
     not, unseen so far, into `scratch.fresh`: (how many, lists read, rows looked at, those of them
     that passed). Marks what it lists, and its own neighbours: no list is read twice. Reads no
@@ -260,7 +290,7 @@ def matching_neighbours(graph, scratch, slots, request, row, epoch):
     found, passed = 0, 0
     for at in range(tested):
         near = fresh[at]
-        good = passes(graph, slots, near) & int64(graph.state[near] == LINKED)
+        good = passes(graph, scratch, near, request.straight) & int64(graph.state[near] == LINKED)
         fresh[found] = near
         bits[passed] = near  # nothing else is in use there now
         found += good
@@ -269,7 +299,7 @@ def matching_neighbours(graph, scratch, slots, request, row, epoch):
         fetch_list(lists, list_bytes, bits[at])
     hits, read = found, 0
     while read < passed and found < ENOUGH:
-        count, looked = passing(graph, scratch, slots, int64(bits[read]))
+        count, looked = passing(graph, scratch, int64(bits[read]), request.straight)
         read += 1
         tested += looked
         hits += count
@@ -304,12 +334,13 @@ def walk_two_hop(graph, scratch, how, target, slots, request, opened, matching):
     cannot be returned.
 
     `scratch.pool` holds `opened` entry points, sorted: those that match start the beam, the others
-    are expanded first. Returns the number of results (`scratch.results`, sorted), or -1 if the scan
-    should decide: it found fewer than `ef`; or it did cost half of what `matching` distances do (a
-    list counts as one); or matches are so much rarer around the target than elsewhere that the beam
-    need not be at the right place.
+    are expanded first. `scratch.packed` has the mask (`pack_mask`). Returns the number of results
+    (`scratch.results`, sorted), or -1 if the scan should decide: it found fewer than its beam
+    holds; or it did cost half of what `matching` distances do (a list counts as one); or matches
+    are so much rarer around the target than elsewhere that the beam need not be at the right place.
     """
-    results, fresh, bits, ef = scratch.results, scratch.fresh, scratch.bits, request.ef
+    results, fresh, bits = scratch.results, scratch.fresh, scratch.bits
+    ef = min(request.ef + request.ef // WIDER, EF_MAX)
     lists, list_bytes = address_of(graph.links0), uint64(graph.links0.shape[1] * 4)
     epoch = next_epoch(scratch)
     kept, position, cost, hits, tests, row = 0, 0, 0, 0, 0, 0
@@ -317,7 +348,7 @@ def walk_two_hop(graph, scratch, how, target, slots, request, opened, matching):
         key = scratch.pool[at] & ~EXPANDED
         scratch.visited[key_row(key)] = epoch
         scratch.pool[at] = key | EXPANDED
-        if matches(graph, slots, request.masked, key_row(key), LINKED):
+        if matches(graph, slots, request, key_row(key), LINKED):
             scratch.pool[at] = key
             kept, _ = insert(results, kept, ef, key)
     entry = next_to_open(scratch, 0, opened)
@@ -332,9 +363,7 @@ def walk_two_hop(graph, scratch, how, target, slots, request, opened, matching):
                 break
             results[position] |= EXPANDED
             row = key_row(results[position])
-        found, read, tested, passed = matching_neighbours(
-            graph, scratch, slots, request, row, epoch
-        )
+        found, read, tested, passed = matching_neighbours(graph, scratch, request, row, epoch)
         if tests * matching < HITS * request.n:  # the first lists read are those around the target
             hits, tests = hits + passed, tests + tested
             if tests * matching >= HITS * request.n and rare(hits, tests, matching, request.n):
