@@ -12,7 +12,14 @@ from numba import njit, types
 from numba.extending import intrinsic
 
 from balsadb.columns import ColumnSet
-from balsadb.index import IndexOptions, Metric, VectorIndex, code_kernels, prepare_vector
+from balsadb.index import (
+    IndexOptions,
+    Metric,
+    VectorIndex,
+    code_kernels,
+    planner,
+    prepare_vector,
+)
 from balsadb.index import distance_kernels as k
 from balsadb.index import search_kernels as s
 from balsadb.index.flat import distances
@@ -26,6 +33,14 @@ QUICK = settings(max_examples=40, deadline=None)
 metrics = st.sampled_from(list(Metric))
 seeds = st.integers(0, 2**32 - 1)
 DIMS = [1, 2, 3, 63, 64, 65, 127, 128, 129, 1_000, 4_096]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _codes_in_any_case():
+    """Also where they would not keep the order of neighbours: kernels are to be right there too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(planner, "ORDER_KEPT", 0.0)
+        yield
 
 
 def build(metric: Metric, vectors: np.ndarray, batch: int = 1_024, **options) -> VectorIndex:

@@ -131,8 +131,8 @@ def order_kept(sample: Floats, quantiser: Floats, kind: int) -> float:
 def _coded_queries(queries: NDArray[np.float64], step: float, kind: int) -> NDArray[np.float64]:
     """Queries as walks round them (`distance_kernels.aim`), in steps."""
     steps = queries / (step if kind == SQUARED else 1.0)
-    largest = np.maximum(np.abs(steps).max(axis=1, keepdims=True), np.finfo(np.float64).tiny)
-    scale = QUERY_MAX / largest
+    largest = np.abs(steps).max(axis=1, keepdims=True)
+    scale = QUERY_MAX / np.where(largest > 0, largest, 1.0)
     if kind == SQUARED:
         scale = np.minimum(scale, SCALE_MAX)
     return np.rint(steps * scale) / scale

@@ -59,6 +59,17 @@ def test_a_coarse_step_loses_the_order_and_a_fine_one_keeps_it():
         quantiser = trained(rows)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("scale", [0.0, 1e-38, 1e-20, 1e17])
+def test_no_size_of_vectors_is_too_much(metric, scale):
+    rows = clusters(300, 0.5) * np.float32(scale)
+    rows[7] = 0
+    quantiser = train(rows)
+    if quantiser is not None:
+        assert 0 <= order_kept(rows, quantiser, KERNEL_CODES[metric]) <= 1
+
+
 @pytest.mark.parametrize("count", [1, 2, 5, 11, 27])
 def test_few_rows_keep_theirs(count):
     rows = clusters(64, 0.0)
