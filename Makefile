@@ -2,7 +2,7 @@
 #
 #   make demo    three real nodes, 36,273 films, a killed leader: everything held, or exit 1
 #   make test    the test suite            make sim    the simulator over many more seeds
-#   make lint    format, lint, types       make chaos  real processes under kill -9
+#   make lint    format, lint, types       make chaos  real processes under kill -9, slow tests
 #   make bench   figures                   make setup / make clean
 #   make bench-peers    installs the engines that bench/ann.py compares with
 

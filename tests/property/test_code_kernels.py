@@ -420,6 +420,8 @@ for metric in Metric:
 """
 
 
+@pytest.mark.slow  # compiles everything once for each way
+@pytest.mark.timeout(600)
 def test_every_way_builds_and_finds_the_same_bytes():
     answers = {}
     for way in code_kernels.WAYS:
