@@ -100,7 +100,7 @@ beside `add` and `tombstone`). It promises recall only as measured, on queries l
 from balsadb.index.kernel_cache import compilations
 from balsadb.index.metrics import Metric, larger_is_better, prepare_vector, scores_of
 from balsadb.index.options import EF_MAX, INT8, QUANTISATIONS, IndexOptions, Precision
-from balsadb.index.rehearsal import compile_all
+from balsadb.index.rehearsal import compile_all, compile_links, compile_others
 from balsadb.index.vector_index import AUTO, Codes, VectorIndex
 
 __all__ = [
@@ -115,6 +115,8 @@ __all__ = [
     "VectorIndex",
     "compilations",
     "compile_all",
+    "compile_links",
+    "compile_others",
     "larger_is_better",
     "prepare_vector",
     "scores_of",
