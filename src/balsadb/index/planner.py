@@ -160,8 +160,15 @@ class Planner:
         if not self._training_due():
             return None
         present = held.state.rows
-        self._quantiser_checked_rows = present
-        states = held.state.data[:present]
+        found = self._plan_training(version)
+        if found is None:  # else it is seen by its effect, if it does not get lost
+            self._quantiser_checked_rows = present
+        return found
+
+    def _plan_training(self, version: int) -> bytes | None:
+        """A TRAIN edit, of a quantiser or of none, if the present one does not serve."""
+        held, options = self._columns, self._options
+        states = held.state.data[: held.state.rows]
         live = np.flatnonzero((states == TAIL) | (states == LINKED)).astype(np.uint32)
         if not len(live):
             return None  # they died since they were counted
@@ -173,7 +180,7 @@ class Planner:
         better = train(held.vectors.data[sample_rows(live, options.dim)])
         if better is not None and self._order_kept(live, better, ORDER_ROWS) >= ORDER_KEPT:
             return edit.encode_training(version, better)
-        if len(used) or not int(meta[QUANTISER_EPOCH]):  # all nodes shall know
+        if len(used) or not int(held.meta.data[QUANTISER_EPOCH]):  # all nodes shall know
             return edit.encode_training(version, used[:0])
         return None
 

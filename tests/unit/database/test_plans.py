@@ -14,7 +14,7 @@ def test_a_plan_is_the_same_bytes_for_any_number_of_threads(bench) -> None:
     bench.do(CreateCollection("many", {"": VectorParams(16, "Euclid")}))
     bench.do(UpsertPoints("many", list(range(3000)), {"": VectorBlock(values)}))
     work = bench.database.link_work(idle=True)
-    for rows in (700, 1300):
+    for rows in (700, 1300, 900, 1100):  # the first are of codes, the others of links
         alone = bench.database.plan(work, rows)
         assert alone is not None
         for threads in (2, 4):
