@@ -43,9 +43,9 @@ from balsadb.index import (
 NO_ID: Final = 2**64 - 1
 """The id of a result that does not exist; its score is NaN."""
 LINK_ROWS: Final = 1_024
+"""Rows linked at a time."""
 DEAD_ROWS_MAX: Final = 1_024
 """Dead rows that were never linked, from which `add` frees them."""
-"""Rows linked at a time."""
 TAIL_ROWS_MAX: Final = 256
 """Rows that may stay unlinked (scanned exactly) after an `add`."""
 DELETED_A_REPAIR: Final = 64
