@@ -162,8 +162,8 @@ class CollectionConfig(msgspec.Struct):
 
 class VectorState(msgspec.Struct):
     """One vector name, in figures of ours. `quantization`: int8 or none. Searches walk by codes if
-    there is a quantiser (`quantisers`, trained so far) and all `code_rows` are `coded_rows`; they
-    walk through `linked` rows and scan `tail`."""
+    there are `code_rows` and all are `coded_rows` (`quantisers`: decisions on one so far, the last
+    maybe for none); they walk through `linked` rows and scan `tail`."""
 
     quantization: str
     quantisers: int

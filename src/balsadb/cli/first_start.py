@@ -4,6 +4,7 @@ import fcntl
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 MESSAGE = "compiling kernels: the first start on this machine takes up to a minute"
@@ -39,8 +40,11 @@ def _compile() -> None:
 
     code = "from balsadb.index import compile_others; compile_others()"
     quiet = subprocess.DEVNULL
-    with subprocess.Popen(  # noqa: S603 - our own interpreter, and the code above
-        [sys.executable, "-c", code], stdin=quiet, stdout=quiet, stderr=quiet
+    with (
+        suppress(OSError),  # no room for another process
+        subprocess.Popen(  # noqa: S603 - our own interpreter, and the code above
+            [sys.executable, "-c", code], stdin=quiet, stdout=quiet, stderr=quiet
+        ),
     ):
         compile_links()
     compile_all()

@@ -3,7 +3,7 @@
 There are four kinds, told apart by the first word. All of them raise the graph version.
 
     LINK       rows enter the graph or leave it, lists change
-    TRAIN      a new quantiser: float32 mean (dim), step, inverse of the step
+    TRAIN      a new quantiser: float32 mean (dim), step, inverse of the step; nothing: no codes
     CODE       rows from the first on get the codes of the present quantiser: first u32, count u32
     CALIBRATE  the column `tuning`, whole: u32 each
 

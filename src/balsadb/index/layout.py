@@ -57,7 +57,7 @@ IDENTITY: Final = 8
 """A hash of the options, so that columns are not adopted by an index of other options."""
 
 QUANTISER_EPOCH: Final = 9
-"""Number of quantisers trained; 0: none yet."""
+"""Decisions on a quantiser so far; the last may have been for none."""
 CODED_ROWS: Final = 10
 """Rows whose codes were made by the present quantiser, or that were added since."""
 TRAINED_ROWS: Final = 11

@@ -29,10 +29,9 @@ from balsadb.index.options import DUPLICATES_KEPT_SHARE
 from balsadb.index.walk_kernels import descend, list_of, start_at, walk
 
 REACH = 0.4
-"""In a graph that is large enough for codes, only this nearest part of a plan's beam is expanded:
-the rest are candidates all the same, and looking around them too costs half as much again for a
-little recall (docs/index.md). A small graph, which all later ones hang on, is built with all care.
-"""
+"""Where there are codes, only this nearest part of a plan's beam is expanded: the rest are
+candidates all the same, and looking around them too costs half as much again for a little recall
+(docs/index.md)."""
 PART = 64
 """Rows whose distances are computed at once."""
 NEAR_SHARE = 4

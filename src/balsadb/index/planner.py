@@ -160,34 +160,31 @@ class Planner:
         if not self._training_due():
             return None
         present = held.state.rows
-        found = self._plan_training(version)
-        if found is None:  # else it is seen by its effect, if it does not get lost
-            self._quantiser_checked_rows = present
-        return found
-
-    def _plan_training(self, version: int) -> bytes | None:
-        """A TRAIN edit, of a quantiser or of none, if the present one does not serve."""
-        held, options = self._columns, self._options
-        states = held.state.data[: held.state.rows]
+        states = held.state.data[:present]
         live = np.flatnonzero((states == TAIL) | (states == LINKED)).astype(np.uint32)
         if not len(live):
             return None  # they died since they were counted
         if options.metric is Metric.DOT:
             return edit.encode_training(version, own_steps(options.dim))
-        used = held.quantiser.used.copy()
-        if len(used) and self._serves(live, used):
-            return None
-        better = train(held.vectors.data[sample_rows(live, options.dim)])
-        if better is not None and self._order_kept(live, better, ORDER_ROWS) >= ORDER_KEPT:
-            return edit.encode_training(version, better)
-        if len(used) or not int(held.meta.data[QUANTISER_EPOCH]):  # all nodes shall know
-            return edit.encode_training(version, used[:0])
-        return None
+        found = self._plan_training(version, live)
+        if found is None:  # else it is seen by its effect, if it does not get lost
+            self._quantiser_checked_rows = present
+        return found
 
-    def _serves(self, live: NDArray[np.uint32], used: NDArray[np.float32]) -> bool:
-        """Whether the present quantiser still is good enough."""
-        look = self._columns.vectors.data[sample_rows(live, self._options.dim, LOOK_ROWS)]
-        return fits(look, used) and self._order_kept(live, used, ORDER_LOOK_ROWS) >= ORDER_LOST
+    def _plan_training(self, version: int, live: NDArray[np.uint32]) -> bytes | None:
+        """A TRAIN edit, of a quantiser or of none, if the present one does not serve."""
+        held, dim = self._columns, self._options.dim
+        used = held.quantiser.used.copy()
+        serves = len(used) > 0 and self._order_kept(live, used, ORDER_LOOK_ROWS) >= ORDER_LOST
+        if serves and fits(held.vectors.data[sample_rows(live, dim, LOOK_ROWS)], used):
+            return None
+        better = train(held.vectors.data[sample_rows(live, dim)])
+        least = ORDER_LOST if serves else ORDER_KEPT
+        if better is not None and self._order_kept(live, better, ORDER_ROWS) >= least:
+            return edit.encode_training(version, better)
+        if not serves and (len(used) or not int(held.meta.data[QUANTISER_EPOCH])):
+            return edit.encode_training(version, used[:0])  # all nodes shall know
+        return None
 
     def _order_kept(
         self, live: NDArray[np.uint32], quantiser: NDArray[np.float32], most: int

@@ -310,6 +310,8 @@ def scan_listed(graph, scratch, how, target, request, listed):
         total += miss - base
         squares += (miss - base) * (miss - base)
     count = rescore(graph, scratch, how, target, results, count, count, k)
+    if count < k:  # many died while a leader measured
+        return scan(graph, scratch, how, target, listed, results, 0, k)
     worst = float64(key_distance(results[k - 1]))
     bound = open_bound(target, worst, PART, base, total, squares)
     for at in range(listed):
@@ -391,6 +393,7 @@ def search_queries(graph, scratch, how, request, slots, tail, queries, rows, dis
     waiting = 0
     if selected < 0:
         waiting = gather_tail(graph, scratch, slots, request, tail)
+    if selected < -1:
         pack_mask(slots, request.masked, scratch.packed)
     for number in range(queries.shape[0]):
         target = aim(graph, how, scratch, queries[number])

@@ -15,6 +15,7 @@ from balsadb.index.distance_kernels import Graph, Measure
 from balsadb.index.edit import LINK, kind_of, version_of
 from balsadb.index.layout import (
     CODED_ROWS,
+    FREE,
     GRAPH_VERSION,
     LINKED,
     LINKED_COUNT,
@@ -44,8 +45,9 @@ _USUAL = Precision()
 
 
 class Codes(NamedTuple):
-    """How far the 8-bit codes are: quantisers trained so far (0: walks are in float32), rows that
-    are to have codes, and how many of them have; walks go by codes once all have."""
+    """How far the 8-bit codes are: decisions on a quantiser so far (the last may be for none), rows
+    that are to have codes, and how many of them have; walks go by codes if there are such rows and
+    all have theirs."""
 
     epoch: int
     rows: int
@@ -92,6 +94,9 @@ class VectorIndex:
         states = held.state.used
         live = np.flatnonzero((states == TAIL) | (states == LINKED)).astype(np.uint32)
         self._name_slots(held.row_slot.data[live], live)
+        # Of dead rows too: searches count them, and must count alike on all replicas.
+        taken = np.flatnonzero(states != FREE)
+        self._straight = bool((held.row_slot.data[taken] == taken).all())
 
     # ------------------------------------------------------------------ writers
 

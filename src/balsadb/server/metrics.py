@@ -46,7 +46,11 @@ _GAUGES = (
         "Rows that have codes of the present quantiser",
         ("codes", "coded"),
     ),
-    ("balsadb_quantisers", "Quantisers trained for the present collections", ("codes", "epoch")),
+    (
+        "balsadb_quantisers",
+        "Decisions on quantisers, of the present collections",
+        ("codes", "epoch"),
+    ),
     (
         "balsadb_lock_hold_longest_milliseconds",
         "Longest hold of the interpreter lock since the start",

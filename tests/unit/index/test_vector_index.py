@@ -403,3 +403,18 @@ def test_a_slot_whose_row_died_leads_nowhere():
     moved = index.add(np.array([8], np.uint32), vectors(1))
     index.tombstone(np.array([first[8] - 1], np.uint32))  # the row that slot 8 had before
     assert index.slot_row[8] == moved[0] + 1
+
+
+def test_whether_rows_are_their_slots_is_seen_alike_after_a_restore():
+    """Walks count dead rows that a mask passes, so these belong to it."""
+    columns = ColumnSet()
+    index = VectorIndex(columns, "v", options())
+    index.add(slots(300), vectors(300))
+    link_all(index)
+    assert index._straight
+    index.tombstone(np.array([0], np.uint32))
+    moved = index.add(np.array([0], np.uint32), vectors(1))
+    assert not index._straight
+    link_all(index)
+    index.tombstone(moved)
+    assert not VectorIndex(columns, "v", options())._straight
