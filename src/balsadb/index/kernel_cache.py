@@ -2,7 +2,8 @@
 
 Numba invalidates a cached kernel when its own file changes, but not when a function it calls in
 another file does. So the directory is named by a digest of all kernel sources, Numba's version
-and the processor: whatever could change the machine code changes the directory.
+and the processor: whatever could change the machine code changes the directory; and by where the
+sources lie and when they were written, which Numba insists on.
 
 This is the one module of the index that looks at the environment and the file system
 (`BALSADB_CACHE_DIR`, else `XDG_CACHE_HOME/balsadb`, else `~/.cache/balsadb`, else a directory of
@@ -74,6 +75,8 @@ def directory() -> str:
     here = Path(__file__).parent
     for name in SOURCES:
         digest.update((here / name).read_bytes())
+        # Numba looks at these too: what another checkout compiled is of no use to this one.
+        digest.update(f"{here / name} {(here / name).stat().st_mtime_ns}\0".encode())
     for part in (
         sys.version,
         numba.__version__,
