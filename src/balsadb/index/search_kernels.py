@@ -65,6 +65,7 @@ BLOCK = 64
 SLOTS = 192
 """Slots whose rows are looked up at once."""
 SLOTS_AHEAD = 24
+"""Slots that are asked for before the one whose row is looked up."""
 SCAN_PART = 16
 """Rows whose codes are asked for while those before them are compared, in a scan."""
 DEAD_SHARE = 8
@@ -72,7 +73,9 @@ DEAD_SHARE = 8
 
 
 EXACT, BY_CODES = 1, 2
+"""`Request.exact`."""
 STRAIGHT, ALL_LIVE = 1, 2
+"""`Request.straight`."""
 
 
 class Request(NamedTuple):
