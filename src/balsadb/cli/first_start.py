@@ -7,7 +7,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-MESSAGE = "compiling kernels: the first start on this machine takes up to a minute"
+MESSAGE = "compiling kernels: the first start on this machine takes up to half a minute"
 """Printed by the node that compiles; `cluster start` looks for it in the nodes' output."""
 
 

@@ -135,7 +135,7 @@ def load_kernels() -> None:
     """Compile or load every kernel a node may need; says so when it compiles."""
     before = compilations()
     started = time.monotonic()
-    _log.info("loading kernels (the first start on a machine compiles them: up to a minute)")
+    _log.info("loading kernels (the first start on a machine compiles them: up to half a minute)")
     compile_all()
     compiled = compilations() - before
     _log.info(

@@ -25,7 +25,10 @@ import numba
 from numba import config, njit, types
 from numba.core import event
 
+from balsadb.index.part_compiler import PartCompiler
+
 SOURCES = (
+    "part_compiler.py",
     "intrinsics.py",
     "code_kernels.py",
     "distance_kernels.py",
@@ -37,7 +40,7 @@ SOURCES = (
     "edit_kernels.py",
     "repair_kernels.py",
 )
-"""The files of this package whose text goes into machine code."""
+"""The files of this package whose text decides the machine code."""
 
 
 class _CompilationCount(event.Listener):
@@ -132,6 +135,7 @@ def part(function: Callable[..., Any]) -> Any:
     like any other, which halves the time that compiling takes.
     """
     options: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, **_PLAIN}
+    options["pipeline_class"] = PartCompiler
     compiled: Any = njit(nogil=True, **options)(function)
     if config.DISABLE_JIT:
         return compiled

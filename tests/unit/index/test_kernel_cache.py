@@ -48,6 +48,16 @@ def test_a_compilation_is_counted():
     assert compilations() > before
 
 
+def test_a_part_has_no_machine_code_of_its_own():
+    alone = cache.njit(lambda value: value * 2)
+    part = cache.part(lambda value: value * 2)
+    assert cache.njit(lambda value: alone(value) + part(value))(3) == 12
+    for function, defined in ((alone, True), (part, False)):
+        (compiled,) = function.overloads.values()
+        engine = compiled.library._codegen._engine
+        assert engine.is_symbol_defined(compiled.fndesc.mangled_name) is defined
+
+
 def test_numba_keeps_the_cache_directory_of_others():
     before = config.CACHE_DIR
     cache.kernel(lambda value: value)
