@@ -16,7 +16,7 @@ from balsadb.index.edit_kernels import ListChanges, change_lists
 from balsadb.index.flat import distances, nearest
 from balsadb.index.layout import LINKED, draw_layers, mix64
 from balsadb.index.metrics import scores_of
-from balsadb.index.plan_kernels import Batch
+from balsadb.index.plan_kernels import BEAM, OFFERED, Batch
 from balsadb.index.planner import group_links
 from balsadb.index.repair_kernels import LEAVES, NOWHERE, find_naming, spread
 from tests.property.walk_twin import twin_walk
@@ -199,8 +199,10 @@ def chosen_by(index: VectorIndex, metric: Metric) -> tuple[Metric, np.ndarray]:
 def test_the_first_batch_is_linked_as_its_twin_says(metric, coded, dim, count, seed):
     rng = np.random.default_rng(seed)
     vectors = prepare_vector(metric, rng.normal(size=(count, dim)))
-    fixed = IndexOptions(dim, metric, ef_construct=64, seed=seed, rows_max=256, graph_rows_min=1)
-    options = structs.replace(fixed, codes_rows_min=1 if coded else 1_024)
+    # By codes, all rows are candidates only where a plan's beam is much wider than their number.
+    ef, narrow, least = (200, 50, 1) if coded else (64, 32, 1_024)
+    fixed = IndexOptions(dim, metric, ef_construct=ef, seed=seed, rows_max=256, graph_rows_min=1)
+    options = structs.replace(fixed, codes_rows_min=least)
     index = VectorIndex(ColumnSet(), "v", options)
     index.add(np.arange(count, dtype=np.uint32), vectors)
     while not index.linked_count:
@@ -212,7 +214,7 @@ def test_the_first_batch_is_linked_as_its_twin_says(metric, coded, dim, count, s
         rows = np.flatnonzero(layers >= layer).tolist()
         limit, room = (32, options.width0 - 1) if layer == 0 else (16, options.width_upper - 1)
         own = {
-            row: twin_choose(metric, vectors, row, [o for o in rows if o != row], limit, 32)
+            row: twin_choose(metric, vectors, row, [o for o in rows if o != row], limit, narrow)
             for row in rows
         }
         for row in rows:
@@ -223,6 +225,27 @@ def test_the_first_batch_is_linked_as_its_twin_says(metric, coded, dim, count, s
             place = row if layer == 0 else int(held.upper_offset.data[row]) + layer - 2
             links = (held.links0 if layer == 0 else held.upper_links).data[place]
             assert sorted(links[1 : links[0] + 1].tolist()) == sorted(expected)
+
+
+@pytest.mark.parametrize("ef", [64, 100, 200])
+def test_a_plan_by_codes_links_to_nothing_beyond_its_offer(ef):
+    offer = max(int(ef * BEAM * OFFERED), 32)
+    vectors = np.random.default_rng(ef).normal(size=(500, 8)).astype(np.float32)
+    options = IndexOptions(8, Metric.EUCLID, ef_construct=ef, graph_rows_min=1, codes_rows_min=1)
+    index = VectorIndex(ColumnSet(), "v", options)
+    index.add(np.arange(500, dtype=np.uint32), vectors)
+    while not index.linked_count:
+        index.apply(index.plan(500))
+    apart = np.stack([distances(Metric.EUCLID, vector, vectors) for vector in vectors])
+    ranks = np.argsort(np.argsort(apart, axis=1), axis=1)
+    ranks = np.minimum(ranks, ranks.T)  # one of the two chose the link
+    links = index._columns.links0.data
+    farthest = max(
+        int(ranks[row, other])
+        for row in range(500)
+        for other in links[row, 1 : int(links[row, 0]) + 1]
+    )
+    assert offer / 2 < farthest <= offer + 5, "codes may exchange rows that are equally near"
 
 
 @QUICK

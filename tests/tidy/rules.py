@@ -52,6 +52,8 @@ BROAD_EXCEPT_ALLOWED = (
     "src/balsadb/server/",  # HTTP error handlers: an unforeseen error is a 500, not a hang
 )
 
+BLAS_CALLS = frozenset("dot vdot inner matmul tensordot multi_dot".split())
+
 MACHINE_PATH = re.compile(r"(?<![\w.])/(?:work|root|Users|home/\w+)/|/tmp/" + "balsa")
 REGISTRY_HOST = re.compile(
     r"(?i)\bpypi\." + r"org\b|pythonhosted\." + r"org|--(?:extra-)?index-" + "url"
@@ -282,6 +284,17 @@ def bare_task(source: Source) -> Iterator[Finding]:
             yield source.finding(node.lineno, bare_task, f"{called} is dropped")
 
 
+def no_blas(source: Source) -> Iterator[Finding]:
+    """No matrix product by BLAS: its threads keep spinning after each call, for milliseconds in
+    which they take a processor from whatever runs beside. `np.einsum` or a kernel does not."""
+    for node in source.nodes if source.path.startswith("src/") else ():
+        called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+        by_name = called.rpartition(".")[2] in BLAS_CALLS
+        by_sign = isinstance(node, ast.BinOp | ast.AugAssign) and isinstance(node.op, ast.MatMult)
+        if by_name or by_sign:
+            yield source.finding(node.lineno, no_blas, ast.unparse(node))
+
+
 def machine_path(source: Source) -> Iterator[Finding]:
     """No path of somebody's machine."""
     for number, line in enumerate(source.lines, 1):
@@ -312,6 +325,7 @@ PYTHON_RULES: tuple[Rule, ...] = (
     no_unfinished,
     broad_except,
     bare_task,
+    no_blas,
 )
 TEXT_RULES: tuple[Rule, ...] = (machine_path, registry_host)
 RULES = PYTHON_RULES + TEXT_RULES

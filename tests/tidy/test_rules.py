@@ -50,6 +50,8 @@ CAUGHT = [
     (rules.broad_except, SRC, "try: ...\nexcept: ...\n"),
     (rules.bare_task, SRC, "asyncio.create_task(f())\n"),
     (rules.bare_task, SRC, "loop.create_task(f())\n"),
+    (rules.no_blas, SRC, "x = a @ b\n"),
+    (rules.no_blas, SRC, "x = np.dot(a, b)\n"),
     (rules.machine_path, "README.md", "cd /" + "root/x\n"),
     (rules.machine_path, "README.md", "see /" + "home/someone/x\n"),
     (rules.registry_host, "constraints.txt", "--index-" + "url x\n"),
@@ -82,6 +84,8 @@ PASSES = [
     (rules.broad_except, "src/balsadb/cluster/shell.py", "try: ...\nexcept Exception: ...\n"),
     (rules.bare_task, SRC, "task = asyncio.create_task(f())\n"),
     (rules.bare_task, SRC, "group.create_task(f())\n"),
+    (rules.no_blas, SRC, "x = np.einsum('qd,nd->qn', a, b)\n"),
+    (rules.no_blas, "bench/part.py", "x = a @ b\n"),
     (rules.machine_path, "README.md", "/dashboard /collections/x ./data\n"),
     (rules.registry_host, "README.md", "pip install balsadb\n"),
 ]

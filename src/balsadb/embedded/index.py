@@ -196,7 +196,7 @@ class Index:
 
     def _spread(self) -> dict[str, Any]:
         """How a plan is spread over threads."""
-        return {"slices": 4 * self._threads, "run": self._run(self._threads)}
+        return {"slices": 12 * self._threads, "run": self._run(self._threads)}
 
     def _apply(self, edit: bytes | None) -> bool:
         return edit is not None and self._index.apply(edit)

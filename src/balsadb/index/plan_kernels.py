@@ -28,10 +28,11 @@ from balsadb.index.layout import LINKED
 from balsadb.index.options import DUPLICATES_KEPT_SHARE
 from balsadb.index.walk_kernels import descend, list_of, start_at, walk
 
-REACH = 0.4
-"""Where there are codes, only this nearest part of a plan's beam is expanded: the rest are
-candidates all the same, and looking around them too costs half as much again for a little recall
-(docs/index.md)."""
+BEAM = 0.5
+"""Where there are codes, a plan's beam is this part of `ef_construct` wide."""
+OFFERED = 0.7
+"""And this nearest part of what it found is offered to Algorithm 4. Links to the rest would make
+searches dearer at the same recall (docs/index.md)."""
 PART = 64
 """Rows whose distances are computed at once."""
 NEAR_SHARE = 4
@@ -42,13 +43,13 @@ NEAR_EF = 2
 
 class Base(NamedTuple):
     """What a plan builds on, read once: row count, entry row (-1: no graph), its layer, beam width,
-    how many of the beam are expanded, links chosen on layer 0 and above."""
+    how many rows at most are candidates for links, links chosen on layer 0 and above."""
 
     n: int
     entry: int
     top: int
     ef: int
-    reach: int
+    offered: int
     links0: int
     links_upper: int
 
@@ -173,13 +174,16 @@ def measure_links(graph, how, scratch, row, keys, count):
 
 
 @part
-def take_candidates(graph, pool, count, merged):
-    """The keys of a pool for Algorithm 4: without dead rows if half or more are live."""
+def take_candidates(graph, pool, count, merged, capacity):
+    """The keys of a pool for Algorithm 4: without dead rows if half or more are live, and of the
+    others the nearest, at most `capacity`."""
     live = 0
     for at in range(count):
         live += graph.state[key_row(pool[at])] == LINKED
     total = 0
     for at in range(count):
+        if total == capacity:
+            break
         if 2 * live < count or graph.state[key_row(pool[at])] == LINKED:
             merged[total] = pool[at] & ~EXPANDED
             total += 1
@@ -227,6 +231,7 @@ def link_row(graph, how, scratch, plan, batch, number, share, chosen, counts):
     """Neighbours of one row by one measure, behind those it has: on each of its layers at most
     `share` parts in NEAR_SHARE of all links. Returns the distances computed to choose."""
     pool, merged, computed, count = scratch.pool, scratch.results, 0, 0
+    most = plan.offered
     row, own_layer = int64(batch.rows[number]), int64(batch.layers[number])
     target = aim(graph, how, scratch, graph.vectors[row])
     if plan.entry >= 0:
@@ -236,9 +241,9 @@ def link_row(graph, how, scratch, plan, batch, number, share, chosen, counts):
     for layer in range(own_layer, -1, -1):
         total = 0
         if plan.entry >= 0 and layer <= plan.top:
-            count = walk(graph, scratch, how, target, layer, plan.n, count, plan.ef, plan.reach)
-            total = take_candidates(graph, pool, count, merged)
-        total = add_peers(graph, how, target, scratch, batch, number, layer, merged, total, plan.ef)
+            count = walk(graph, scratch, how, target, layer, plan.n, count, plan.ef, plan.ef)
+            total = take_candidates(graph, pool, count, merged, most)
+        total = add_peers(graph, how, target, scratch, batch, number, layer, merged, total, most)
         if how.coded:
             measure_links(graph, how, scratch, row, merged, total)
         place = int64(batch.lists[number]) + layer

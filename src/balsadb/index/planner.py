@@ -40,7 +40,16 @@ from balsadb.index.layout import (
 )
 from balsadb.index.metrics import KERNEL_CODES, Metric
 from balsadb.index.options import IndexOptions
-from balsadb.index.plan_kernels import REACH, Base, Batch, Changes, Groups, plan_changes, plan_links
+from balsadb.index.plan_kernels import (
+    BEAM,
+    OFFERED,
+    Base,
+    Batch,
+    Changes,
+    Groups,
+    plan_changes,
+    plan_links,
+)
 from balsadb.index.quantiser import (
     GROWTH,
     LOOK_ROWS,
@@ -222,10 +231,12 @@ class Planner:
         np.cumsum(layers.astype(np.int64) + 1, out=lists[1:])
         batch = Batch(rows, layers, lists[:-1].copy())
         entry, top = int(meta[ENTRY]), int(meta[TOP_LAYER])
-        ef = options.ef_construct
         measure = measure_of(self._columns, options)
-        reach = ceil(ef * REACH) if measure.coded else ef
-        base = Base(count, entry - 1, top, ef, reach, options.links0, options.m)
+        ef = offered = options.ef_construct
+        if measure.coded:
+            ef = min(ef, max(ceil(ef * BEAM), options.links0))
+            offered = min(ef, max(ceil(ef * OFFERED), options.links0))
+        base = Base(count, entry - 1, top, ef, offered, options.links0, options.m)
         chosen = np.zeros((int(lists[-1]), options.links0), np.uint64)
         counts = np.zeros(int(lists[-1]), np.int64)
         slicing = _Slicing(self._graph, self._scratches, measure, base, *how)

@@ -123,7 +123,7 @@ def offer_found(graph, how, target, scratch, plan, layer, row, fate, count):
         return count
     start_at(graph, how, target, scratch, plan.entry)
     opened = descend(graph, scratch, how, target, plan.n, plan.top, layer)
-    found = walk(graph, scratch, how, target, layer, plan.n, opened, plan.ef, plan.reach)
+    found = walk(graph, scratch, how, target, layer, plan.n, opened, plan.ef, plan.ef)
     known, size = count, 0
     for at in range(found):
         other = key_row(scratch.pool[at])
@@ -274,9 +274,7 @@ def find_sources(graph, scratch, how, plan, lost, fate, reached, first, stop, ch
             if total == 0:
                 start_at(graph, how, target, scratch, plan.entry)
                 opened = descend(graph, scratch, how, target, plan.n, top, layer)
-                found = walk(
-                    graph, scratch, how, target, layer, plan.n, opened, plan.ef, plan.reach
-                )
+                found = walk(graph, scratch, how, target, layer, plan.n, opened, plan.ef, plan.ef)
                 total = keep_reached(scratch, found, row, fate, reached)
         if how.coded:
             measure_links(graph, how, scratch, row, scratch.results, total)
