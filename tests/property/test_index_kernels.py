@@ -16,7 +16,7 @@ from balsadb.index.edit_kernels import ListChanges, change_lists
 from balsadb.index.flat import distances, nearest
 from balsadb.index.layout import LINKED, draw_layers, mix64
 from balsadb.index.metrics import scores_of
-from balsadb.index.plan_kernels import BEAM, OFFERED, Batch
+from balsadb.index.plan_kernels import BEAM, BEAM_LEAST, OFFERED, Batch
 from balsadb.index.planner import group_links
 from balsadb.index.repair_kernels import LEAVES, NOWHERE, find_naming, spread
 from tests.property.walk_twin import twin_walk
@@ -229,7 +229,7 @@ def test_the_first_batch_is_linked_as_its_twin_says(metric, coded, dim, count, s
 
 @pytest.mark.parametrize("ef", [64, 100, 200])
 def test_a_plan_by_codes_links_to_nothing_beyond_its_offer(ef):
-    offer = max(int(ef * BEAM * OFFERED), 32)
+    offer = max(int(min(ef, BEAM_LEAST + ef * BEAM) * OFFERED), 32)
     vectors = np.random.default_rng(ef).normal(size=(500, 8)).astype(np.float32)
     options = IndexOptions(8, Metric.EUCLID, ef_construct=ef, graph_rows_min=1, codes_rows_min=1)
     index = VectorIndex(ColumnSet(), "v", options)

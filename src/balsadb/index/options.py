@@ -43,7 +43,8 @@ class IndexOptions(msgspec.Struct, frozen=True):
     """Parameters of one index.
 
     `m`: links a row asks for on an upper layer; layer 0 takes `2 m`. `ef_construct`: width of the
-    beam that looks for a new row's neighbours. `seed`: of the hash that draws layers. `rows_max`:
+    beam that looks for a new row's neighbours; with codes it is less, and grows with this less
+    steeply (`plan_kernels.BEAM`). `seed`: of the hash that draws layers. `rows_max`:
     0 means as many as the reserve allows. `graph_rows_min`: below this many rows there is no graph,
     only the exact scan. `quantization`: "int8", or "" for walks in float32 always.
     `codes_rows_min`: rows from which codes are made: below, walking in float32 is as fast.

@@ -28,8 +28,8 @@ from balsadb.index.layout import LINKED
 from balsadb.index.options import DUPLICATES_KEPT_SHARE
 from balsadb.index.walk_kernels import descend, list_of, start_at, walk
 
-BEAM = 0.5
-"""Where there are codes, a plan's beam is this part of `ef_construct` wide."""
+BEAM_LEAST, BEAM = 40, 0.3
+"""Where there are codes, a plan's beam is so wide, plus this part of `ef_construct`."""
 OFFERED = 0.7
 """And this nearest part of what it found is offered to Algorithm 4. Links to the rest would make
 searches dearer at the same recall (docs/index.md)."""

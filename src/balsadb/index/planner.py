@@ -42,6 +42,7 @@ from balsadb.index.metrics import KERNEL_CODES, Metric
 from balsadb.index.options import IndexOptions
 from balsadb.index.plan_kernels import (
     BEAM,
+    BEAM_LEAST,
     OFFERED,
     Base,
     Batch,
@@ -234,7 +235,7 @@ class Planner:
         measure = measure_of(self._columns, options)
         ef = offered = options.ef_construct
         if measure.coded:
-            ef = min(ef, max(ceil(ef * BEAM), options.links0))
+            ef = min(ef, max(BEAM_LEAST + ceil(ef * BEAM), options.links0))
             offered = min(ef, max(ceil(ef * OFFERED), options.links0))
         base = Base(count, entry - 1, top, ef, offered, options.links0, options.m)
         chosen = np.zeros((int(lists[-1]), options.links0), np.uint64)
