@@ -29,10 +29,9 @@ from balsadb.index.options import DUPLICATES_KEPT_SHARE
 from balsadb.index.walk_kernels import descend, list_of, start_at, walk
 
 BEAM_LEAST, BEAM = 40, 0.3
-"""Where there are codes, a plan's beam is so wide, plus this part of `ef_construct`."""
-OFFERED = 0.7
-"""And this nearest part of what it found is offered to Algorithm 4. Links to the rest would make
-searches dearer at the same recall (docs/index.md)."""
+"""Where there are codes, a plan's beam on layer 0 is so wide, plus this part of `ef_construct`. Of
+a wider one Algorithm 4 takes more links, which make searches dearer at the same recall
+(docs/index.md)."""
 PART = 64
 """Rows whose distances are computed at once."""
 NEAR_SHARE = 4
@@ -42,14 +41,14 @@ NEAR_EF = 2
 
 
 class Base(NamedTuple):
-    """What a plan builds on, read once: row count, entry row (-1: no graph), its layer, beam width,
-    how many rows at most are candidates for links, links chosen on layer 0 and above."""
+    """What a plan builds on, read once: row count, entry row (-1: no graph), its layer, beam width
+    above layer 0 and on it, links chosen on layer 0 and above."""
 
     n: int
     entry: int
     top: int
     ef: int
-    offered: int
+    beam: int
     links0: int
     links_upper: int
 
@@ -174,16 +173,13 @@ def measure_links(graph, how, scratch, row, keys, count):
 
 
 @part
-def take_candidates(graph, pool, count, merged, capacity):
-    """The keys of a pool for Algorithm 4: without dead rows if half or more are live, and of the
-    others the nearest, at most `capacity`."""
+def take_candidates(graph, pool, count, merged):
+    """The keys of a pool for Algorithm 4: without dead rows if half or more are live."""
     live = 0
     for at in range(count):
         live += graph.state[key_row(pool[at])] == LINKED
     total = 0
     for at in range(count):
-        if total == capacity:
-            break
         if 2 * live < count or graph.state[key_row(pool[at])] == LINKED:
             merged[total] = pool[at] & ~EXPANDED
             total += 1
@@ -231,7 +227,6 @@ def link_row(graph, how, scratch, plan, batch, number, share, chosen, counts):
     """Neighbours of one row by one measure, behind those it has: on each of its layers at most
     `share` parts in NEAR_SHARE of all links. Returns the distances computed to choose."""
     pool, merged, computed, count = scratch.pool, scratch.results, 0, 0
-    most = plan.offered
     row, own_layer = int64(batch.rows[number]), int64(batch.layers[number])
     target = aim(graph, how, scratch, graph.vectors[row])
     if plan.entry >= 0:
@@ -240,10 +235,11 @@ def link_row(graph, how, scratch, plan, batch, number, share, chosen, counts):
         count = descend(graph, scratch, how, target, plan.n, plan.top, lowest)
     for layer in range(own_layer, -1, -1):
         total = 0
+        ef = plan.ef if layer else plan.beam
         if plan.entry >= 0 and layer <= plan.top:
-            count = walk(graph, scratch, how, target, layer, plan.n, count, plan.ef, plan.ef)
-            total = take_candidates(graph, pool, count, merged, most)
-        total = add_peers(graph, how, target, scratch, batch, number, layer, merged, total, most)
+            count = walk(graph, scratch, how, target, layer, plan.n, count, ef, ef)
+            total = take_candidates(graph, pool, count, merged)
+        total = add_peers(graph, how, target, scratch, batch, number, layer, merged, total, ef)
         if how.coded:
             measure_links(graph, how, scratch, row, merged, total)
         place = int64(batch.lists[number]) + layer
@@ -267,7 +263,7 @@ def plan_links(graph, scratch, how, plan, batch, first, stop, chosen, counts):
     each of its layers, as keys in `chosen` (lists, links0) with `counts` (lists,), zero before. No
     link leads to this batch yet, so its rows find each other by comparison with all of it."""
     computed = 0
-    narrow = max(plan.ef // NEAR_EF, plan.links0)
+    narrow = max(plan.beam // NEAR_EF, plan.links0)
     other = Base(plan.n, plan.entry, plan.top, narrow, narrow, plan.links0, plan.links_upper)
     for number in range(first, stop):
         share = NEAR_SHARE - 1 if how.norms else NEAR_SHARE

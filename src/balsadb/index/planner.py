@@ -43,7 +43,6 @@ from balsadb.index.options import IndexOptions
 from balsadb.index.plan_kernels import (
     BEAM,
     BEAM_LEAST,
-    OFFERED,
     Base,
     Batch,
     Changes,
@@ -233,11 +232,10 @@ class Planner:
         batch = Batch(rows, layers, lists[:-1].copy())
         entry, top = int(meta[ENTRY]), int(meta[TOP_LAYER])
         measure = measure_of(self._columns, options)
-        ef = offered = options.ef_construct
+        ef = beam = options.ef_construct
         if measure.coded:
-            ef = min(ef, max(BEAM_LEAST + ceil(ef * BEAM), options.links0))
-            offered = min(ef, max(ceil(ef * OFFERED), options.links0))
-        base = Base(count, entry - 1, top, ef, offered, options.links0, options.m)
+            beam = min(ef, max(BEAM_LEAST + ceil(ef * BEAM), options.links0))
+        base = Base(count, entry - 1, top, ef, beam, options.links0, options.m)
         chosen = np.zeros((int(lists[-1]), options.links0), np.uint64)
         counts = np.zeros(int(lists[-1]), np.int64)
         slicing = _Slicing(self._graph, self._scratches, measure, base, *how)
