@@ -13,7 +13,7 @@ from balsadb.index import IndexOptions, Metric, VectorIndex, prepare_vector
 from balsadb.index.distance_kernels import aim, distance_bits, key_row, list_key
 from balsadb.index.flat import distances
 from balsadb.index.layout import LINKED
-from balsadb.index.search_kernels import Request, count_set, gather
+from balsadb.index.search_kernels import Request, gather
 from balsadb.index.walk_kernels import ENOUGH, HITS, WIDER, pack_mask, walk_two_hop
 
 QUICK = settings(max_examples=30, deadline=None)
@@ -39,7 +39,7 @@ def two_hop(graph, scratch, how, request, slots, query, entries, matching, rows)
 
 @njit(_nrt=False)
 def listed(graph, scratch, request, slots):
-    return count_set(slots), gather(graph, scratch, slots, request)
+    return pack_mask(slots, 1, scratch.packed), gather(graph, scratch, slots, request)
 
 
 def build(vectors: np.ndarray, **options) -> VectorIndex:

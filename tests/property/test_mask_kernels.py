@@ -16,13 +16,8 @@ seeds = st.integers(0, 2**32 - 1)
 
 
 @njit
-def _count_set(slots):
-    return s.count_set(slots)
-
-
-@njit
 def _pack_mask(slots, masked, packed):
-    pack_mask(slots, masked, packed)
+    return pack_mask(slots, masked, packed)
 
 
 @njit
@@ -31,19 +26,11 @@ def _gather(graph, scratch, slots, request):
 
 
 @QUICK
-@given(st.integers(0, 5_000), st.sampled_from([0.0, 0.01, 0.5, 1.0]), st.integers(0, 7), seeds)
-def test_set_slots_are_counted(count, share, offset, seed):
-    mask = np.random.default_rng(seed).random(count + offset) < share
-    assert _count_set(mask[offset:].copy()) == mask[offset:].sum()
-    assert _count_set(mask[offset:]) == mask[offset:].sum()
-
-
-@QUICK
-@given(st.integers(0, 200), st.sampled_from([0.0, 0.3, 1.0]), st.integers(0, 7), seeds)
+@given(st.integers(0, 2_000), st.sampled_from([0.0, 0.01, 0.3, 1.0]), st.integers(0, 7), seeds)
 def test_masks_are_packed_as_numpy_packs_them(count, share, offset, seed):
     mask = (np.random.default_rng(seed).random(count + offset) < share)[offset:]
     packed = np.full(count // 8 + 4, 0xAA, np.uint8)
-    _pack_mask(mask, 1, packed)
+    assert _pack_mask(mask, 1, packed) == mask.sum()
     bits = np.packbits(mask, bitorder="little").tolist()
     assert packed.tolist() == [*bits, *[0] * (len(packed) - len(bits))]
     _pack_mask(mask[:0], 0, packed)

@@ -25,13 +25,13 @@ from numpy.typing import ArrayLike, NDArray
 from balsadb.columns import ColumnSet, SlotAllocator
 from balsadb.database.locks import SharedLock
 from balsadb.database.vector_bounds import bounded
+from balsadb.embedded import arguments
+from balsadb.embedded.arguments import NO_ID, Ids
 from balsadb.embedded.id_masks import mask_of_flags
 from balsadb.embedded.id_table import IdTable
 from balsadb.embedded.index_file import PREFIX, read_index, reserves_on_disk, write_index
 from balsadb.errors import Corruption, DamagedFile, InvalidInput, LimitExceeded
 from balsadb.index import (
-    AUTO,
-    EF_MAX,
     QUANTISATIONS,
     IndexOptions,
     Metric,
@@ -40,8 +40,6 @@ from balsadb.index import (
     prepare_vector,
 )
 
-NO_ID: Final = 2**64 - 1
-"""The id of a result that does not exist; its score is NaN."""
 LINK_ROWS: Final = 1_024
 """Rows linked at a time."""
 DEAD_ROWS_MAX: Final = 1_024
@@ -54,21 +52,6 @@ many, so that repairs catch up with deletes."""
 REPAIRS_MAX: Final = 16
 """Edits of repair in one `delete`: each takes tens of milliseconds, hundreds if it changes as many
 lists as one edit may."""
-
-Ids = NDArray[np.uint64]
-
-
-def _whole(value: object, field: str, low: int = 1) -> int:
-    """A parameter that counts something. InvalidInput naming `field`."""
-    try:
-        number = operator.index(cast("SupportsIndex", value))
-    except TypeError:
-        number = None
-    if number is None or isinstance(value, bool):
-        raise InvalidInput(field, f"must be an integer, not {type(value).__name__}")
-    if number < low:
-        raise InvalidInput(field, f"must be at least {low}")
-    return number
 
 
 class Index:
@@ -98,14 +81,14 @@ class Index:
         if metric not in list(Metric):
             raise InvalidInput("metric", f"must be one of {', '.join(Metric)}")
         if threads is not None:
-            threads = _whole(threads, "threads")
+            threads = arguments.whole(threads, "threads")
         if quantization is not None and quantization not in QUANTISATIONS[1:]:
             raise InvalidInput("quantization", 'must be "int8" or None')
         options = IndexOptions(
-            _whole(dim, "dim"),
+            arguments.whole(dim, "dim"),
             Metric(metric),
-            m=_whole(m, "m"),
-            ef_construct=_whole(ef_construct, "ef_construct"),
+            m=arguments.whole(m, "m"),
+            ef_construct=arguments.whole(ef_construct, "ef_construct"),
             quantization=quantization or "",
         )
         options.check()
@@ -144,7 +127,7 @@ class Index:
         vector without direction.
         """
         rows = self._vectors(vectors, "vectors")
-        numbers = None if ids is None else _ids(ids, "ids")
+        numbers = None if ids is None else arguments.ids(ids, "ids")
         if numbers is not None and len(numbers) != len(rows):
             raise InvalidInput("ids", f"must be as many as vectors ({len(rows)})")
         if numbers is not None and len(np.unique(numbers)) != len(numbers):
@@ -216,7 +199,7 @@ class Index:
         graph, each a bounded part of it: all that is due if batches are small, while most of one
         batch of many thousands is left to later calls, or to `optimize`.
         """
-        numbers = np.unique(_ids(ids, "ids"))
+        numbers = np.unique(arguments.ids(ids, "ids"))
         with self._lock.exclusive():
             unknown = self._delete(numbers)
             self._repair(len(numbers) - len(unknown))
@@ -261,8 +244,8 @@ class Index:
         neighbours on average. `filter`: a bool mask over ids (`filter[id]`), or an array of ids.
         InvalidInput names what is wrong.
         """
-        k, threads = _whole(k, "k"), _whole(threads, "threads")
-        beam = _beam(ef, target_recall, k)
+        k, threads = arguments.whole(k, "k"), arguments.whole(threads, "threads")
+        beam = arguments.beam(ef, target_recall, k)
         wanted = self._vectors(queries, "queries")
         with self._lock.shared():
             slots = None if filter is None else self._mask(filter)
@@ -283,11 +266,11 @@ class Index:
         number of stored vectors, each searched as if it were not stored. The rest as in `search`.
         1 where there is nothing to find. Costs an exact search of every query.
         """
-        k = _whole(k, "k")
-        beam = _beam(ef, target_recall, k)
+        k = arguments.whole(k, "k")
+        beam = arguments.beam(ef, target_recall, k)
         queries: NDArray[np.float32] | int
         if isinstance(sample, SupportsIndex) and np.ndim(sample) == 0:
-            queries = _whole(sample, "sample")
+            queries = arguments.whole(sample, "sample")
         else:
             queries = self._vectors(sample, "sample")
         with self._lock.shared():
@@ -367,12 +350,14 @@ class Index:
     # ------------------------------------------------------------------ files
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Write the index, graph included, to one file; replaces it atomically. DiskFailed;
-        InvalidInput for a path that is a directory."""
-        if Path(path).is_dir():
-            raise InvalidInput("path", f"is a directory, name a file: {os.fspath(path)}")
+        """Write the index, graph included, to one file; replaces it atomically (a link, not what it
+        points to), and makes folders that are missing. DiskFailed; InvalidInput for a path that is
+        a directory, or none."""
+        name = arguments.location(path)
+        if Path(name).is_dir():
+            raise InvalidInput("path", f"is a directory, name a file: {name}")
         with self._lock.exclusive():
-            write_index(os.fspath(path), self._options, self._columns)
+            write_index(name, self._options, self._columns)
 
     @classmethod
     def load(
@@ -386,8 +371,8 @@ class Index:
         a new one, whatever the saved one had. InvalidInput for these; NotFound; DamagedFile for a
         file that is truncated, changed, or of another version."""
         if threads is not None:
-            threads = _whole(threads, "threads")
-        options, columns = read_index(os.fspath(path), reserves_on_disk(vectors_on_disk))
+            threads = arguments.whole(threads, "threads")
+        options, columns = read_index(arguments.location(path), reserves_on_disk(vectors_on_disk))
         index = cls.__new__(cls)
         try:
             index._open(options, columns, threads)  # noqa: SLF001  a constructor
@@ -409,7 +394,7 @@ class Index:
 
     def _vectors(self, given: ArrayLike, field: str) -> NDArray[np.float32]:
         """`given` as prepared float32 (n, dim). InvalidInput if it is not such vectors."""
-        array = _numbers(given, field)
+        array = arguments.numbers(given, field)
         if array.ndim == 1:
             array = array[np.newaxis]
         if array.ndim != 2 or array.shape[1] != self._options.dim:
@@ -432,69 +417,12 @@ class Index:
 
     def _mask(self, given: ArrayLike) -> NDArray[np.bool_]:
         """A filter as a mask over slots."""
-        array = np.asarray(given)
+        array = arguments.numbers(given, "filter")
         if array.dtype == np.bool_:
             live = self._index.slot_row[: self._slots.top] != 0
             return mask_of_flags(array, self._ids.data[: len(live)], live, plain=self._plain)
         mask = np.zeros(self._slots.top, np.bool_)
         if array.size:
-            found = self._lookup(_ids(array, "filter"))
+            found = self._lookup(arguments.ids(given, "filter"))
             mask[found[found >= 0]] = True
         return mask
-
-
-def _beam(ef: object, target_recall: object, k: int) -> tuple[int, float]:
-    """`ef` (AUTO for "auto") and `target_recall`, checked. InvalidInput or LimitExceeded."""
-    if k > EF_MAX:
-        raise LimitExceeded("k", f"at most {EF_MAX}")
-    real = isinstance(target_recall, float | int | np.floating) and target_recall is not True
-    if not real or not 0 < float(cast("float", target_recall)) < 1:
-        raise InvalidInput("target_recall", "must be a number between 0 and 1")
-    target = float(cast("float", target_recall))
-    if isinstance(ef, str):
-        if ef != "auto":
-            raise InvalidInput("ef", 'must be an integer or "auto"')
-        return AUTO, target
-    width = _whole(ef, "ef")
-    if width < k:
-        raise InvalidInput("ef", f"must be at least k ({k})")
-    if width > EF_MAX:
-        raise LimitExceeded("ef", f"at most {EF_MAX}")
-    return width, target
-
-
-def _numbers(given: ArrayLike, field: str) -> NDArray[Any]:
-    try:
-        array: NDArray[Any] = np.asarray(given)
-    except (ValueError, TypeError) as error:
-        raise InvalidInput(field, f"must be an array of numbers: {error}") from error
-    if array.dtype.kind not in "biuf":
-        raise InvalidInput(field, f"must be numbers, not {array.dtype}")
-    return array
-
-
-def _wide(given: ArrayLike, array: NDArray[Any]) -> NDArray[Any]:
-    """A list of integers as unsigned ones; the array as it is if they are not."""
-    if isinstance(given, np.ndarray):
-        return array
-    numbers = np.asarray(given, object).ravel()
-    if all(isinstance(number, int) and 0 <= number <= NO_ID for number in numbers):
-        return numbers.astype(np.uint64)
-    return array
-
-
-def _ids(given: ArrayLike, field: str) -> Ids:
-    """`given` as ids, (n,). InvalidInput if they are not unsigned 64-bit integers below NO_ID."""
-    array = np.atleast_1d(_numbers(given, field))
-    if array.size == 0:
-        raise InvalidInput(field, "must not be empty")
-    if array.ndim == 1 and array.dtype.kind == "f" and (array >= 2**63).any():
-        array = _wide(given, array)  # NumPy makes floats of a list with ids on both sides of 2**63
-    if array.ndim != 1 or array.dtype.kind not in "iu":
-        raise InvalidInput(field, "must be one row of integers")
-    if array.dtype.kind == "i" and int(array.min()) < 0:
-        raise InvalidInput(field, "must not be negative")
-    numbers = array.astype(np.uint64)
-    if int(numbers.max()) == NO_ID:
-        raise InvalidInput(field, f"must be below {NO_ID}, which marks missing results")
-    return numbers

@@ -55,7 +55,7 @@ SCANNED_MAX: Final = 1 << 27
 HOLE: Final = ((0.75, 0.75, 1.0), (1.0, 1.0, 1.0))
 """Share of what a left-out query misses that a new vector would miss too, by regime and KS: among a
 hundred results, or where a filter passes over the nearest, the hole hardly shows."""
-WALKED_MAX: Final = QUERIES * 100
+WALKED_MAX: Final = QUERIES * 300
 """Queries times ef of one step: of the widest walks, whose recalls differ little, there are
 fewer."""
 LADDER: Final = (8, 10, 16, 24, 32, 48, 64, 100, 144, 200, 300, 400, 600, 800, 1_200, 1_600, 2_400)

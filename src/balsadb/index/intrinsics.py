@@ -74,6 +74,30 @@ def load_word(typingctx, address):
     return types.uint64(types.uint64), codegen
 
 
+@intrinsic
+def bits_set(typingctx, word):
+    """How many bits of a word are ones."""
+
+    def codegen(context, builder, signature, arguments):
+        return builder.ctpop(arguments[0])
+
+    return types.uint64(types.uint64), codegen
+
+
+@intrinsic
+def set_bytes(typingctx, address):
+    """Which of the 64 bytes at an address, of any alignment, are not zero: the first is bit 0."""
+
+    def codegen(context, builder, signature, arguments):
+        wide = ir.VectorType(ir.IntType(8), 64)
+        loaded = builder.load(builder.inttoptr(arguments[0], wide.as_pointer()))
+        loaded.align = 1
+        some = builder.icmp_unsigned("!=", loaded, ir.Constant(wide, [0] * 64))
+        return builder.bitcast(some, ir.IntType(64))
+
+    return types.uint64(types.uint64), codegen
+
+
 def _view(dtype):
     """An intrinsic that makes a one-dimensional array of `dtype` over memory."""
     kind = types.Array(dtype, 1, "C")
@@ -102,6 +126,7 @@ def _view(dtype):
 float32_at = _view(types.float32)
 uint32_at = _view(types.uint32)
 int32_at = _view(types.int32)
+uint64_at = _view(types.uint64)
 
 
 @intrinsic

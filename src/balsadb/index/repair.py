@@ -240,7 +240,8 @@ class Repairer:
         options, linked = self._options, self._meta(LINKED_COUNT)
         wider = min(WIDER_MAX, max(1, linked // max(1, live)))
         entry, top = self._meta(ENTRY), self._meta(TOP_LAYER)
-        ef = min(options.ef_construct * wider, EF_MAX)  # what a scratch has room for
+        # At least as many candidates as links, at most what a scratch has room for.
+        ef = min(max(options.ef_construct * wider, options.links0), EF_MAX)
         return Base(n, entry - 1, top, ef, ef, options.links0, options.m)
 
     def _meta(self, word: int) -> int:

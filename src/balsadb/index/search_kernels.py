@@ -194,26 +194,6 @@ def rescore(graph, scratch, how, target, keys, count, wanted, k):
 
 
 @part
-def count_set(slots):
-    """How many slots a mask sets."""
-    total, base = uint64(0), address_of(slots)
-    words = slots.shape[0] // WORD_BYTES
-    at = 0
-    while at < words:
-        stop = min(words, at + 255)
-        folded = uint64(0)  # eight counts of a byte each
-        for word in range(at, stop):
-            folded += load_word(base + uint64(WORD_BYTES * word))
-        low = folded & uint64(0x00FF00FF00FF00FF)
-        high = (folded >> uint64(8)) & uint64(0x00FF00FF00FF00FF)
-        total += ((low + high) * uint64(0x0001000100010001)) >> uint64(48)
-        at = stop
-    for slot in range(words * WORD_BYTES, slots.shape[0]):
-        total += uint64(slots[slot])
-    return int64(total)
-
-
-@part
 def list_straight(graph, scratch, waiting, request, count):
     """`list_slots` where slots are rows."""
     rows, total = uint64(request.n), uint64(count)
@@ -373,13 +353,16 @@ def search_one(graph, scratch, how, target, slots, request, selected):
 
 @part
 def choose(graph, scratch, slots, request):
-    """How to search (`selected` of `search_one`), the same on every replica: from counts alone."""
+    """How to search (`selected` of `search_one`), the same on every replica: from counts alone.
+    `scratch.packed` gets the mask, if a walk may need it."""
     if request.exact:
         return gather(graph, scratch, slots, request)
     linked, dead = int64(graph.meta[LINKED_COUNT]), int64(graph.meta[LINKED_DEAD_COUNT])
+    if request.masked == 0 and dead * DEAD_SHARE <= linked:
+        return -1
+    matching = pack_mask(slots, request.masked, scratch.packed)
     if request.masked == 0:
-        return -1 if dead * DEAD_SHARE <= linked else -2 - (linked - dead)
-    matching = count_set(slots)
+        return -2 - (linked - dead)
     factor = max(int64(1), int64(graph.meta[SCAN_FACTOR]))
     few = matching <= EXACT_ROWS_MIN or matching <= request.k
     cheap = matching <= SCAN_EFS * request.ef
@@ -396,8 +379,6 @@ def search_queries(graph, scratch, how, request, slots, tail, queries, rows, dis
     waiting = 0
     if selected < 0:
         waiting = gather_tail(graph, scratch, slots, request, tail)
-    if selected < -1:
-        pack_mask(slots, request.masked, scratch.packed)
     for number in range(queries.shape[0]):
         target = aim(graph, how, scratch, queries[number])
         count, where = search_one(graph, scratch, how, target, slots, request, selected)

@@ -20,7 +20,7 @@ from balsadb.index.distance_kernels import (
     key_row,
     list_key,
 )
-from balsadb.index.intrinsics import address_of, load_word, prefetch
+from balsadb.index.intrinsics import address_of, bits_set, prefetch, set_bytes, uint64_at
 from balsadb.index.kernel_cache import part
 from balsadb.index.layout import LINKED
 from balsadb.index.options import EF_MAX
@@ -37,6 +37,8 @@ UPPER_KEPT = 16
 UPPER_REACH = 3
 """Rows of an upper layer that are expanded. In 1,000 islands of 1,000 rows, recall at ef 64 is .977
 instead of .973 for 1; a search of 35,000 films costs four in a hundred distances more."""
+MASK_BYTES = 64
+"""Bytes of a mask that are packed at once."""
 LIST_LINES = 2
 """Cache lines asked for of the list of a row that may be expanded soon."""
 
@@ -241,18 +243,22 @@ def walk_matching(graph, scratch, how, target, slots, request, limits):
 @part
 def pack_mask(slots, masked, packed):
     """The bytes of a mask as bits, zeros behind: an eighth of the memory, for walks that look at it
-    everywhere. Without a mask, ones. `packed` has more bits than the mask bytes. The product moves
-    the lowest bit of byte i of a word to bit 56 + i."""
+    everywhere. Without a mask, ones. `packed` has more bits than the mask bytes. Returns how many
+    bytes of the mask are set."""
     if masked == 0:
         packed[:] = 255
-        return
-    base, words = address_of(slots), slots.shape[0] // 8
-    for word in range(words):
-        spread = load_word(base + uint64(8 * word)) * uint64(0x0102040810204080)
-        packed[word] = np.uint8(spread >> uint64(56))
-    packed[words:] = 0
-    for slot in range(8 * words, slots.shape[0]):
-        packed[words] |= np.uint8(uint64(slots[slot]) << uint64(slot & 7))
+        return int64(0)
+    base, size, count = address_of(slots), slots.shape[0], uint64(0)
+    words = uint64_at(address_of(packed), size // MASK_BYTES)
+    for word in range(size // MASK_BYTES):
+        bits = set_bytes(base + uint64(MASK_BYTES * word))
+        words[word] = bits
+        count += bits_set(bits)
+    packed[8 * words.shape[0] :] = 0
+    for slot in range(MASK_BYTES * words.shape[0], size):
+        packed[slot >> 3] |= np.uint8(uint64(slots[slot]) << uint64(slot & 7))
+        count += uint64(slots[slot])
+    return int64(count)
 
 
 @part

@@ -82,3 +82,12 @@ def test_more_threads_than_before_are_started():
     for threads in (2, 64, 3):
         assert index.search(vectors(64), 3, ef=50, threads=threads)[0].tolist() == expected
         assert index._executor_threads >= threads
+
+
+def test_a_filter_is_a_list_of_ids_of_any_size():
+    index = Index(2, "Euclid")
+    index.add([[1, 2], [3, 4], [5, 6]], ids=[7, 8, 2**63 + 5])
+    wanted = [7, 2**63 + 5, 2**63 + 6]
+    for given in (wanted, np.array(wanted, np.uint64)):
+        assert index.search([1, 1], 2, filter=given)[0].tolist() == [[7, 2**63 + 5]]
+        assert index.recall([[1, 1]], 2, filter=given) == 1.0

@@ -60,8 +60,8 @@ IDS = [
     ("ids", [True]),
     ("ids", []),
 ]
-FILTERS = [[0.5], np.ones((2, 2), bool), ["a"], [-1], [[1]], [NO_ID], object()]
-TARGETS = [0, 1, -0.5, 1.5, float("nan"), "0.9", None, True]
+FILTERS = [[0.5], np.ones((2, 2), bool), ["a"], [-1], [[1]], [[1], [1, 2]], [NO_ID], object()]
+TARGETS = [0, 1, -0.5, 1.5, 10**400, float("nan"), "0.9", None, True]
 
 REFUSED = [
     *(("add", field.format("vectors"), {"vectors": bad}) for field, bad in SHAPES + TYPES + VALUES),
@@ -176,6 +176,15 @@ def refuses(path, data: bytes, match: str = "[a-z]") -> None:
     with pytest.raises(DamagedFile, match=match):
         Index.load(path)
     assert path.read_bytes() == data, "what is refused is left alone"
+
+
+@pytest.mark.parametrize("bad", [None, 3, b"index", "", "a\0b", "x" * 300, object()])
+def test_what_names_no_file_is_refused(bad):
+    index = Index(DIM)
+    for call in (index.save, Index.load):
+        with pytest.raises(InvalidInput) as caught:
+            call(bad)
+        assert caught.value.field == "path"
 
 
 def test_a_missing_file_is_named(tmp_path):
