@@ -28,7 +28,7 @@ from balsadb.index.layout import LINKED
 from balsadb.index.options import DUPLICATES_KEPT_SHARE
 from balsadb.index.walk_kernels import descend, list_of, start_at, walk
 
-BEAM_LEAST, BEAM = 40, 0.3
+BEAM_LEAST, BEAM = 60, 0.3
 """Where there are codes, a plan's beam on layer 0 is so wide, plus this part of `ef_construct`. Of
 a wider one Algorithm 4 takes more links, which make searches dearer at the same recall
 (docs/index.md)."""
