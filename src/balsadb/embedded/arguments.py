@@ -92,14 +92,14 @@ def ids(given: ArrayLike, field: str) -> Ids:
     return found
 
 
-def location(given: object, field: str = "path") -> str:
-    """The name of a file. InvalidInput if it is none."""
+def location(given: object) -> str:
+    """`path`, the name of a file, as text. InvalidInput if it is none."""
     try:
         path = os.fspath(cast("os.PathLike[str]", given))
     except TypeError:
         path = None
     if not isinstance(path, str):
-        raise InvalidInput(field, f"must be a path, not {type(given).__name__}")
+        raise InvalidInput("path", f"must be a path, not {type(given).__name__}")
     if not path or "\0" in path or len(os.fsencode(Path(path).name)) > NAME_BYTES_MAX:
-        raise InvalidInput(field, "is not the name of a file")
+        raise InvalidInput("path", "is not the name of a file")
     return path

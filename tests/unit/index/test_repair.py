@@ -273,3 +273,11 @@ def test_edits_that_do_not_fit_are_refused_whole():
             index.apply(edit.encode(edit.Edit(**(fields | change))))
     assert index.check() == []
     assert index.apply(edit.encode(good))
+
+
+@pytest.mark.parametrize(("ef_construct", "least"), [(1, 32), (10, 32), (200, 200)])
+def test_a_repair_has_as_many_candidates_as_links(ef_construct, least):
+    """Fewer would thin the lists with every repair, whatever they held before."""
+    index = filled(ef_construct=ef_construct, m=16)
+    base = index._planner._repairer._base(index.rows, index.linked_count)
+    assert base.ef == base.beam == least
