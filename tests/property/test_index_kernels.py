@@ -291,37 +291,45 @@ def test_links_back_are_grouped_and_sorted(count, seed):
 @given(st.integers(1, 12), st.sampled_from([16, 32, 48]), seeds)
 def test_lists_change_as_their_twin_says(count, width, seed):
     rng = np.random.default_rng(seed)
-    links = np.zeros((20, width), np.uint32)
-    for row in range(20):
-        links[row, 0] = degree = rng.integers(0, width)
-        links[row, 1 : degree + 1] = rng.integers(0, 1_000, degree)
-    place = rng.choice(20, count, replace=False)
+    both = np.zeros((20, 2 * width), np.uint32), np.zeros((10, width), np.uint32)
+    for links in both:
+        for row in range(len(links)):
+            links[row, 0] = degree = rng.integers(0, links.shape[1])
+            links[row, 1 : degree + 1] = rng.integers(0, 1_000, degree)
+    # Lists 20 and above are those of the upper layers.
+    chosen = rng.choice(30, count, replace=False)
     masked = rng.random(count) < 0.5
-    masks = rng.integers(0, 256, (count, 6)).astype(np.uint8)
-    expected, appended, added = links.copy(), [], []
+    masks = rng.integers(0, 256, (count, 12)).astype(np.uint8)
+    expected, appended, added = tuple(links.copy() for links in both), [], []
     overflow = -1
-    for number, row in enumerate(place.tolist()):
+    for number, at in enumerate(chosen.tolist()):
+        links, row = expected[at >= 20], at % 20
         old = links[row, 1 : links[row, 0] + 1].tolist()
         if masked[number]:
             bits = np.unpackbits(masks[number], bitorder="little")
             old = [link for at, link in enumerate(old) if bits[at]]
         more = rng.integers(0, 1_000, int(rng.integers(0, 4))).tolist()
-        if len(old) + len(more) > width - 1 and overflow < 0:
+        if len(old) + len(more) > links.shape[1] - 1 and overflow < 0:
             overflow = number
         appended.append(len(more))
         added += more
         if overflow < 0:
-            expected[row] = 0
-            expected[row, : len(old) + len(more) + 1] = [len(old) + len(more), *old, *more]
+            links[row] = 0
+            links[row, : len(old) + len(more) + 1] = [len(old) + len(more), *old, *more]
     changes = ListChanges(
-        place, masked, masks, np.array(appended, np.uint8), np.array(added, np.uint32)
+        layer=np.where(chosen < 20, 0, rng.integers(1, 4, count)).astype(np.uint8),
+        place=chosen % 20,
+        masked=masked,
+        count=np.array(appended, np.uint8),
+        masks=masks[masked],
+        links=np.array(added, np.uint32),
     )
-    before = links.copy()
-    assert change_lists(links, changes, 0) == overflow
-    assert np.array_equal(links, before)
+    before = tuple(links.copy() for links in both)
+    assert change_lists(*both, changes, 0) == overflow
+    assert all(map(np.array_equal, both, before))
     if overflow < 0:
-        assert change_lists(links, changes, 1) == -1
-        assert np.array_equal(links, expected)
+        assert change_lists(*both, changes, 1) == -1
+        assert all(map(np.array_equal, both, expected))
 
 
 # ------------------------------------------------------------------ repairing

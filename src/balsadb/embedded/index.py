@@ -28,7 +28,7 @@ from balsadb.database.vector_bounds import bounded
 from balsadb.embedded import arguments
 from balsadb.embedded.arguments import NO_ID, Ids
 from balsadb.embedded.id_masks import mask_of_flags
-from balsadb.embedded.id_table import IdTable
+from balsadb.embedded.id_table import MISSING, IdTable
 from balsadb.embedded.index_file import PREFIX, read_index, reserves_on_disk, write_index
 from balsadb.errors import Corruption, DamagedFile, InvalidInput, LimitExceeded
 from balsadb.index import (
@@ -133,14 +133,17 @@ class Index:
         if numbers is not None and len(np.unique(numbers)) != len(numbers):
             raise InvalidInput("ids", "must not repeat within a batch")
         with self._lock.exclusive():
-            return self._add(rows, self._new_ids(len(rows)) if numbers is None else numbers)
+            if numbers is None:
+                return self._add(rows, self._new_ids(len(rows)), known=False)
+            return self._add(rows, numbers)
 
-    def _add(self, rows: NDArray[np.float32], numbers: Ids) -> Ids:
+    def _add(self, rows: NDArray[np.float32], numbers: Ids, *, known: bool = True) -> Ids:
+        """`known`: whether ids may be in the index already."""
         if len(rows) > self._options.rows_reserved - self._index.rows_taken:
             raise LimitExceeded("vectors", f"at most {self._options.rows_reserved} in an index")
         for first in range(0, len(rows), LINK_ROWS):
             part = slice(first, first + LINK_ROWS)
-            self._store(numbers[part], rows[part])
+            self._store(numbers[part], rows[part], known=known)
             self._link(TAIL_ROWS_MAX)
         if 2 * len(rows) >= self._index.linked_count:  # a load, not a trickle
             self._apply(self._index.plan_calibration(**self._spread()))
@@ -152,8 +155,8 @@ class Index:
             raise InvalidInput("ids", "must be given: the largest id is taken")
         return np.arange(first, first + count, dtype=np.uint64)
 
-    def _store(self, numbers: Ids, rows: NDArray[np.float32]) -> None:
-        found = self._lookup(numbers)
+    def _store(self, numbers: Ids, rows: NDArray[np.float32], *, known: bool) -> None:
+        found = self._lookup(numbers) if known else np.full(len(numbers), MISSING)
         new = found < 0
         if (~new).any():
             self._index.tombstone(self._rows(found[~new]))

@@ -176,29 +176,21 @@ def _open_upper_lists(held: Columns, rows: Rows) -> None:
 
 
 def _change_lists(held: Columns, edit: Edit) -> None:
-    masks = edit.masks
-    if len(masks) < len(edit.list_row):  # of a repair, every list has one
-        masks = np.zeros((len(edit.list_row), masks.shape[1]), np.uint8)
-        masks[edit.masked] = edit.masks
     upper = edit.list_layer > 0
-    appended_upper = np.repeat(upper, edit.appended)
-    offsets = held.upper_offset.data[edit.list_row].astype(np.int64)
-    place = np.where(upper, offsets + edit.list_layer - 2, edit.list_row.astype(np.int64))
+    place = edit.list_row.astype(np.int64)
+    place[upper] = held.upper_offset.data[edit.list_row[upper]]
+    place[upper] += edit.list_layer[upper].astype(np.int64) - 2
     if len(place) and int(place.min()) < 0:
         raise Corruption("an edit of the graph names a list that was never opened")
-    work = [
-        (column, ListChanges(place[at], edit.masked[at], masks[at], edit.appended[at], links))
-        for column, at, links in (
-            (held.links0, ~upper, edit.links[~appended_upper]),
-            (held.upper_links, upper, edit.links[appended_upper]),
-        )
-    ]
-    for column, changes in work:
-        if change_lists(column.data, changes, 0) >= 0:
-            raise Corruption("an edit of the graph overfills a list")
-    for column, changes in work:
-        column.touch_rows(changes.place)
-        change_lists(column.data, changes, 1)
+    changes = ListChanges(
+        edit.list_layer, place, edit.masked, edit.appended, edit.masks, edit.links
+    )
+    lists = held.links0, held.upper_links
+    if change_lists(lists[0].data, lists[1].data, changes, 0) >= 0:
+        raise Corruption("an edit of the graph overfills a list")
+    lists[0].touch_rows(place[~upper])
+    lists[1].touch_rows(place[upper])
+    change_lists(lists[0].data, lists[1].data, changes, 1)
 
 
 def _link_rows(held: Columns, rows: Rows) -> None:

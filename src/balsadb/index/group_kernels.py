@@ -4,17 +4,21 @@
 Serial, between the two steps of a plan that run on all threads; so it must be short.
 """
 
+import numpy as np
 from numba import int64, uint8, uint32, uint64
 
 from balsadb.index.distance_kernels import ALL32, HALF, ONE, key_row
 from balsadb.index.kernel_cache import kernel
 
+ENTRY_BITS = np.uint64(24)
+"""Low bits of a sorted number that say which entry it is; above them the row, 32, and the layer."""
+
 
 @kernel
 def turn_links(batch, chosen, counts, target, backward):
-    """One entry for each link of the batch: the list it leads to (layer in the upper half, row in
-    the lower) in `target`, the key of the row it comes from in `backward`. Behind them one for each
-    list of the batch, which has no `backward`. Returns the number of links."""
+    """One entry for each link of the batch: the list it leads to (layer, row) and its own number in
+    `target` (`ENTRY_BITS`), the key of the row it comes from in `backward`. Behind them one for
+    each list of the batch, which has no `backward`. Returns the number of links."""
     links, lists = 0, int64(counts.shape[0])
     for place in range(lists):
         links += int64(counts[place])
@@ -24,26 +28,26 @@ def turn_links(batch, chosen, counts, target, backward):
         for layer in range(int64(batch.layers[number]) + 1):
             place = int64(batch.lists[number]) + layer
             above = uint64(layer) << HALF
-            target[links + place] = above | source
+            target[links + place] = (above | source) << ENTRY_BITS | uint64(links + place)
             for link in range(counts[place]):
                 key = chosen[place, link]
-                target[at] = above | uint64(key_row(key))
+                target[at] = (above | uint64(key_row(key))) << ENTRY_BITS | uint64(at)
                 backward[at] = (key & ~ALL32) | (source << ONE)
                 at += 1
     return links
 
 
 @kernel
-def fill_groups(order, links, target, backward, groups):
-    """Groups (`plan_kernels.Groups`) from the entries of `turn_links`, taken in an `order` that
-    sorts `target`; returns how many. Sources are sorted by insertion: most groups have few."""
+def fill_groups(target, links, backward, groups):
+    """Groups (`plan_kernels.Groups`) from what `turn_links` gave, its `target` sorted; returns how
+    many. Sources are sorted by insertion: most groups have few."""
     number, count = -1, 0
     last = ~uint64(0)
-    for at in range(order.shape[0]):
-        entry = int64(order[at])
-        if target[entry] != last:
+    for at in range(target.shape[0]):
+        entry = int64(target[at] & ((ONE << ENTRY_BITS) - ONE))
+        if target[at] >> ENTRY_BITS != last:
             number += 1
-            last = target[entry]
+            last = target[at] >> ENTRY_BITS
             groups.row[number] = uint32(last & ALL32)
             groups.layer[number] = uint8(last >> HALF)
             groups.own[number] = -1

@@ -45,7 +45,7 @@ USUAL_SHARE: Final = 0.995
 CUTS: Final = (1.0, 0.99999, 0.9999, 0.9995, 0.999, 0.998, 0.995)
 """Shares of elements that the candidate steps leave uncut."""
 LEVELS: Final = 127
-GROWTH: Final = 1.5
+GROWTH: Final = 2
 """Rows have grown this much since the last look: see whether another quantiser would do better."""
 ERROR_GROWTH: Final = 1.5
 """A quantiser whose squared error is this much above a new one's is replaced."""
@@ -109,19 +109,19 @@ def order_kept(sample: Floats, quantiser: Floats, kind: int) -> float:
     nearest = min(NEAREST, count - 1)
     if nearest < 1:
         return 1.0
-    # Elements of one dimension beside each other: the products below are faster.
-    rows = sample.T.astype(np.float64, order="C")
-    middle, inverse = quantiser[:-2, np.newaxis].astype(np.float64), float(quantiser[-1])
-    with np.errstate(over="ignore", invalid="ignore"):
-        codes = np.clip(np.rint((rows - middle) * inverse), -128, 127)
-    if kind != PRODUCT:
-        rows -= middle
+    # In steps around the middle, where float32 is enough (an inner product loses what is the same
+    # for all rows); elements of one dimension beside each other, which the products are faster for.
     own = np.linspace(0, count - 1, min(ORDER_QUERIES, count)).astype(np.int64)
-    queries = np.ascontiguousarray(rows[:, own].T)
-    asked = np.ascontiguousarray(codes[:, own].T)
-    if kind != ABSOLUTE:
-        asked = _coded_queries(queries, float(quantiser[-2]), kind)
-    exact, coded = _apart(rows, queries, kind), _apart(codes, asked, kind)
+    with np.errstate(over="ignore", invalid="ignore"):
+        rows = np.multiply((sample - quantiser[:-2]).T, quantiser[-1], order="C")
+        codes = np.clip(np.rint(rows), -128, 127)
+        queries = np.ascontiguousarray(rows[:, own].T)
+        asked = np.ascontiguousarray(codes[:, own].T)
+        if kind == PRODUCT:
+            queries = sample[own] * quantiser[-1]
+        if kind != ABSOLUTE:
+            asked = _coded_queries(queries, kind)
+        exact, coded = _apart(rows, queries, kind), _apart(codes, asked, kind)
     itself = np.arange(len(own)), own
     exact[itself] = coded[itself] = np.inf
     worst = np.partition(exact, nearest - 1, axis=1)[:, nearest - 1 : nearest]
@@ -130,19 +130,16 @@ def order_kept(sample: Floats, quantiser: Floats, kind: int) -> float:
     return float(np.minimum(hits, nearest).mean()) / nearest
 
 
-def _coded_queries(queries: NDArray[np.float64], step: float, kind: int) -> NDArray[np.float64]:
-    """Queries as walks round them (`distance_kernels.aim`), in steps."""
-    steps = queries / (step if kind == SQUARED else 1.0)
-    largest = np.abs(steps).max(axis=1, keepdims=True)
-    scale = QUERY_MAX / np.where(largest > 0, largest, 1.0)
+def _coded_queries(queries: Floats, kind: int) -> Floats:
+    """Queries, in steps, as walks round them (`distance_kernels.aim`)."""
+    largest = np.abs(queries).max(axis=1, keepdims=True)
+    scale = np.float32(QUERY_MAX) / np.where(largest > 0, largest, np.float32(1))
     if kind == SQUARED:
-        scale = np.minimum(scale, SCALE_MAX)
-    return np.rint(steps * scale) / scale
+        scale = np.minimum(scale, np.float32(SCALE_MAX))
+    return np.rint(queries * scale) / scale
 
 
-def _apart(
-    rows: NDArray[np.float64], queries: NDArray[np.float64], kind: int
-) -> NDArray[np.float64]:
+def _apart(rows: Floats, queries: Floats, kind: int) -> Floats:
     """What orders `rows` (dim, n) as their distances to each query (q, dim) do, (q, n)."""
     if kind == ABSOLUTE:
         return np.stack([np.abs(rows - query[:, np.newaxis]).sum(axis=0) for query in queries])

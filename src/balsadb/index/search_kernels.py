@@ -8,6 +8,7 @@ from numba import float64, int64, uint32, uint64
 
 from balsadb.index.distance_kernels import (
     DISTANCES,
+    HIDDEN,
     ONE,
     aim,
     code_bytes,
@@ -194,13 +195,19 @@ def rescore(graph, scratch, how, target, keys, count, wanted, k):
 
 
 @part
+def hidden_row(scratch):
+    """The row that this search shall not see; if there is none, a number above all rows."""
+    return uint64(scratch.counters[HIDDEN]) - ONE
+
+
+@part
 def list_straight(graph, scratch, waiting, request, count):
     """`list_slots` where slots are rows."""
-    rows, total = uint64(request.n), uint64(count)
+    rows, total, hidden = uint64(request.n), uint64(count), hidden_row(scratch)
     for at in range(waiting):
         row = uint64(scratch.fresh[at])
         scratch.matches[total] = uint32(row)
-        live = row < rows
+        live = row < rows and row != hidden
         if request.straight == STRAIGHT and live:
             live = graph.state[row] == LINKED or graph.state[row] == TAIL
         total += uint64(live)
@@ -215,7 +222,7 @@ def list_slots(graph, scratch, waiting, request, count):
     if request.straight:
         return list_straight(graph, scratch, waiting, request, count)
     slots, row_of = scratch.fresh, address_of(graph.slot_row)
-    rows, total = uint64(request.n), uint64(count)
+    rows, total, hidden = uint64(request.n), uint64(count), hidden_row(scratch)
     for at in range(min(waiting, SLOTS_AHEAD)):
         prefetch(row_of + uint64(4) * uint64(slots[at]))
     for at in range(waiting):
@@ -223,7 +230,7 @@ def list_slots(graph, scratch, waiting, request, count):
             prefetch(row_of + uint64(4) * uint64(slots[at + SLOTS_AHEAD]))
         row = uint64(graph.slot_row[slots[at]]) - ONE  # none: the largest number there is
         scratch.matches[total] = uint32(row)
-        total += uint64(row < rows)
+        total += uint64(row < rows) & uint64(row != hidden)
     return int64(total)
 
 
@@ -232,9 +239,11 @@ def gather(graph, scratch, slots, request):
     """List the live rows that pass the mask in `scratch.matches`; returns how many."""
     count, waiting = 0, 0
     if request.masked == 0:
+        hidden = int64(hidden_row(scratch))
         for row in range(request.n):
             scratch.matches[count] = uint32(row)
-            count += graph.state[row] == LINKED or graph.state[row] == TAIL
+            live = graph.state[row] == LINKED or graph.state[row] == TAIL
+            count += live and row != hidden
         return count
     base = address_of(slots)
     size = slots.shape[0]
@@ -372,14 +381,20 @@ def choose(graph, scratch, slots, request):
 
 
 @kernel
-def search_queries(graph, scratch, how, request, slots, tail, queries, rows, distances, counts):
+def search_queries(
+    graph, scratch, how, request, slots, tail, queries, hidden, rows, distances, counts
+):
     """Algorithm 5 (K-NN-SEARCH) for each of `queries` (q, dim): rows and distances (q, k), best
-    first, and how many there are (q,). One dispatch for a batch; one filter for all of it."""
-    selected = choose(graph, scratch, slots, request)
-    waiting = 0
-    if selected < 0:
-        waiting = gather_tail(graph, scratch, slots, request, tail)
+    first, and how many there are (q,). One dispatch for a batch; one filter for all of it. A query
+    does not see its row in `hidden` (q,), which is linked; an empty `hidden` hides none."""
+    selected, waiting = 0, 0
     for number in range(queries.shape[0]):
+        if hidden.shape[0]:
+            scratch.counters[HIDDEN] = int64(hidden[number]) + 1
+        if number == 0 or hidden.shape[0]:
+            selected = choose(graph, scratch, slots, request)
+            if selected < 0:
+                waiting = gather_tail(graph, scratch, slots, request, tail)
         target = aim(graph, how, scratch, queries[number])
         count, where = search_one(graph, scratch, how, target, slots, request, selected)
         if count < 0:
@@ -396,3 +411,4 @@ def search_queries(graph, scratch, how, request, slots, tail, queries, rows, dis
         for at in range(min(count, request.k)):
             rows[number, at] = uint32(key_row(keys[at]))
             distances[number, at] = key_distance(keys[at])
+    scratch.counters[HIDDEN] = 0

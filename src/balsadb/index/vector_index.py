@@ -41,6 +41,7 @@ AUTO = 0
 SCORED_MORE = 16
 """Candidates beyond `k` that are scored exactly, at least (and as many as `k`)."""
 _NO_MASK: NDArray[np.bool_] = np.zeros(0, np.bool_)
+_NONE_HIDDEN: Rows = np.zeros(0, np.uint32)
 _USUAL = Precision()
 
 
@@ -262,6 +263,7 @@ class VectorIndex:
                 mask,
                 self._tail,
                 _plain(queries),
+                _NONE_HIDDEN,
                 rows,
                 distances,
                 counts,
