@@ -229,7 +229,7 @@ def test_the_first_batch_is_linked_as_its_twin_says(metric, coded, dim, count, s
 
 @pytest.mark.parametrize("ef", [32, 100, 200])
 def test_a_plan_by_codes_links_to_nothing_beyond_its_beam(ef):
-    beam = min(ef, BEAM_LEAST + int(ef * BEAM))
+    beam = min(ef, max(BEAM_LEAST, int(ef * BEAM)))
     vectors = np.random.default_rng(ef).normal(size=(500, 8)).astype(np.float32)
     options = IndexOptions(8, Metric.EUCLID, ef_construct=ef, graph_rows_min=1, codes_rows_min=1)
     index = VectorIndex(ColumnSet(), "v", options)

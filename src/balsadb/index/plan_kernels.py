@@ -28,10 +28,10 @@ from balsadb.index.layout import LINKED
 from balsadb.index.options import DUPLICATES_KEPT_SHARE
 from balsadb.index.walk_kernels import descend, list_of, start_at, walk
 
-BEAM_LEAST, BEAM = 60, 0.3
-"""Where there are codes, a plan's beam on layer 0 is so wide, plus this part of `ef_construct`. Of
-a wider one Algorithm 4 takes more links, which make searches dearer at the same recall
-(docs/index.md)."""
+BEAM_LEAST, BEAM = 96, 0.5
+"""Where there are codes, a plan's beam on layer 0 is this part of `ef_construct`, but no narrower
+than that. Of a wider one Algorithm 4 takes more links, which make searches dearer at the same
+recall (docs/index.md)."""
 PART = 64
 """Rows whose distances are computed at once."""
 NEAR_SHARE = 4

@@ -236,7 +236,7 @@ class Planner:
         measure = measure_of(self._columns, options)
         ef = beam = options.ef_construct
         if measure.coded:
-            beam = min(ef, max(BEAM_LEAST + ceil(ef * BEAM), options.links0))
+            beam = min(ef, max(BEAM_LEAST, ceil(ef * BEAM), options.links0))
         base = Base(count, entry - 1, top, ef, beam, options.links0, options.m)
         chosen = np.zeros((int(lists[-1]), options.links0), np.uint64)
         counts = np.zeros(int(lists[-1]), np.int64)
