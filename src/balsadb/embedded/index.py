@@ -309,13 +309,18 @@ class Index:
                 slots=slots,
                 precision=Precision(target_recall=target_recall),
             )
+            if int(counts.min()) == k:
+                ids[part], scores[part] = self._ids.data[self._index.row_slot[rows]], found
+                return
             filled = np.arange(k) < counts[:, np.newaxis]
             ids[part][filled] = self._ids.data[self._index.row_slot[rows[filled]]]
             scores[part][filled] = found[filled]
 
+        if min(threads, len(wanted)) == 1:
+            one(slice(None))
+            return ids, scores
         bounds = np.linspace(0, len(wanted), min(threads, len(wanted)) + 1).astype(int).tolist()
-        parts = [slice(*pair) for pair in pairwise(bounds)]
-        for _ in self._run(threads)(one, parts):
+        for _ in self._run(threads)(one, [slice(*pair) for pair in pairwise(bounds)]):
             pass
         return ids, scores
 

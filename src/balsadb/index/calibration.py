@@ -4,11 +4,12 @@ Recall is the share of the true nearest that a search finds. To know it for vect
 stored, stored ones have to serve as queries, and a stored one is found far too easily: the walk
 arrives at it, and its own links name its neighbours (on films 0.98 at ef 16, where new films get
 0.88). Noise added to it is no remedy either: how much of it resembles a new vector depends on the
-data. So a query is *left out*: its row counts as visited before a walk starts, scans pass over it, and
-every walk runs through the graph as if the row were not there. Rows of upper layers are not asked: too many ways
-lead through them. What remains of the row, links that it displaced in its neighbours' lists, makes
-the walk harder than a new vector's: it misses 1.2 to 2.4 times as much where recall is above 0.9
-(films of 128 and 384 dimensions, Gaussian data, Dot). `HOLE` takes a part of that back.
+data. So a query is *left out*: its row counts as visited before a walk starts, scans pass over it,
+and every walk runs through the graph as if the row were not there. Rows of upper layers are not
+asked: too many ways lead through them. What remains of the row, links that it displaced in its
+neighbours' lists, makes the walk harder than a new vector's: it misses 1.2 to 2.4 times as much
+where recall is above 0.9 (films of 128 and 384 dimensions, Gaussian data, Dot). `HOLE` takes a part
+of that back.
 
 Only the leader measures, beside `add` and `tombstone` like any plan, and the log carries what came
 out, so nothing here needs to be reproducible.

@@ -133,10 +133,9 @@ def order_kept(sample: Floats, quantiser: Floats, kind: int) -> float:
 def _coded_queries(queries: Floats, kind: int) -> Floats:
     """Queries, in steps, as walks round them (`distance_kernels.aim`)."""
     largest = np.abs(queries).max(axis=1, keepdims=True)
-    scale = np.float32(QUERY_MAX) / np.where(largest > 0, largest, np.float32(1))
-    if kind == SQUARED:
-        scale = np.minimum(scale, np.float32(SCALE_MAX))
-    return np.rint(queries * scale) / scale
+    most = np.float32(SCALE_MAX if kind == SQUARED else np.inf)
+    scale: Floats = np.minimum(np.float32(QUERY_MAX) / np.where(largest > 0, largest, 1), most)
+    return (np.rint(queries * scale) / scale).astype(np.float32, copy=False)
 
 
 def _apart(rows: Floats, queries: Floats, kind: int) -> Floats:
