@@ -59,10 +59,12 @@ def ask(
     *,
     exact: bool,
 ) -> tuple[list[Any], list[float]]:
-    """Rows found and milliseconds, query by query, one after another as a server would."""
+    """Rows found and milliseconds, query by query, one after another as a server would: it has just
+    evaluated the filter, so the mask is made anew before each search."""
     found: list[Any] = []
     times: list[float] = []
-    for query, mask in zip(queries, masks, strict=True):
+    for query, held in zip(queries, masks, strict=True):
+        mask = None if held is None else held.copy()
         began = perf_counter()
         rows, _ = index.search(query, K, ef=ef, slots=mask, exact=exact)
         times.append((perf_counter() - began) * 1e3)

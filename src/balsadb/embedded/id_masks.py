@@ -8,10 +8,10 @@ from balsadb.errors import InvalidInput
 Mask = NDArray[np.bool_]
 
 
-def mask_of_flags(flags: Mask, ids: NDArray[np.uint64], live: Mask, *, plain: bool) -> Mask:
+def mask_of_flags(flags: Mask, ids: NDArray[np.uint64], live: Mask | None, *, plain: bool) -> Mask:
     """Which slots have an id whose flag is set: `flags[id]`, False beyond their end. `ids` and
-    `live` (slots,): the id of each slot, and whether it has one. `plain`: every id is the number of
-    its slot, which saves the look at it.
+    `live` (slots,): the id of each slot, and whether it has one (None: all have). `plain`: every id
+    is the number of its slot, which saves the look at it.
 
     InvalidInput for flags that have not one dimension.
     """
@@ -27,5 +27,6 @@ def mask_of_flags(flags: Mask, ids: NDArray[np.uint64], live: Mask, *, plain: bo
         inside = ids < len(flags)
         mask[inside] = set_[ids[inside].astype(np.int64)] != 0
     # A slot without an id says 0, which is an id like any other.
-    mask &= live
+    if live is not None:
+        mask &= live
     return mask

@@ -427,8 +427,11 @@ class Index:
         """A filter as a mask over slots."""
         array = arguments.numbers(given, "filter")
         if array.dtype == np.bool_:
-            live = self._index.slot_row[: self._slots.top] != 0
-            return mask_of_flags(array, self._ids.data[: len(live)], live, plain=self._plain)
+            top = self._slots.top
+            # A look at all slots costs as much as the filter itself: only if some are free.
+            full = self._index.live_count == top
+            live = None if full else self._index.slot_row[:top] != 0
+            return mask_of_flags(array, self._ids.data[:top], live, plain=self._plain)
         mask = np.zeros(self._slots.top, np.bool_)
         if array.size:
             found = self._lookup(arguments.ids(given, "filter"))

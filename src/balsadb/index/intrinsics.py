@@ -62,19 +62,6 @@ def trailing_zeros(typingctx, word):
 
 
 @intrinsic
-def load_word(typingctx, address):
-    """The eight bytes at an address, of any alignment, as an unsigned integer."""
-
-    def codegen(context, builder, signature, arguments):
-        pointer = builder.inttoptr(arguments[0], ir.IntType(64).as_pointer())
-        loaded = builder.load(pointer)
-        loaded.align = 1
-        return loaded
-
-    return types.uint64(types.uint64), codegen
-
-
-@intrinsic
 def bits_set(typingctx, word):
     """How many bits of a word are ones."""
 

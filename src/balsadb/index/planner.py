@@ -35,6 +35,7 @@ from balsadb.index.layout import (
     TAIL_DEAD,
     TOP_LAYER,
     TRAINED_ROWS,
+    TURNOVER,
     Columns,
     draw_layers,
 )
@@ -71,6 +72,8 @@ ROWS_MAX: Final = 1_024
 """Rows of a batch: exact comparison within it costs the square."""
 CHANGES_LESS: Final = 4
 """Back links are a tenth of the work of a plan: so much fewer parts of them."""
+CHURNED: Final = 1.25
+"""Rows that came or went, for each that is linked: above it, an index does not only grow."""
 DEAD_ROWS_MIN: Final = 256
 """Dead rows of the tail that are worth an edit when there is nothing to link."""
 
@@ -235,7 +238,9 @@ class Planner:
         entry, top = int(meta[ENTRY]), int(meta[TOP_LAYER])
         measure = measure_of(self._columns, options)
         ef = beam = options.ef_construct
-        if measure.coded:
+        # What came early got long links. Where much of that is gone, full width makes up for it.
+        grown = CHURNED * int(meta[LINKED_COUNT]) >= int(meta[TURNOVER])
+        if measure.coded and grown:
             beam = min(ef, max(BEAM_LEAST, ceil(ef * BEAM), options.links0))
         base = Base(count, entry - 1, top, ef, beam, options.links0, options.m)
         chosen = np.zeros((int(lists[-1]), options.links0), np.uint64)

@@ -21,7 +21,7 @@ from balsadb.index.distance_kernels import (
     key_units,
     list_key,
 )
-from balsadb.index.intrinsics import address_of, load_word, prefetch, trailing_zeros
+from balsadb.index.intrinsics import address_of, prefetch, trailing_zeros, uint64_at
 from balsadb.index.kernel_cache import kernel, part
 from balsadb.index.layout import (
     ENTRY,
@@ -60,15 +60,16 @@ MORE = 16
 """Rows that are scored exactly at once beyond those that are in any case."""
 SIGMAS = 3.0
 """Standard errors of the codes within which a row counts as open."""
-WORD_BYTES = 8
-BLOCK = 64
-"""Bytes of a mask that are looked at at once: most hold nothing, where few rows pass."""
+WORD_BITS = 64
+"""Bits of a packed mask that are looked at at once: most are zeros, where few rows pass."""
 SLOTS = 192
 """Slots whose rows are looked up at once."""
 SLOTS_AHEAD = 24
 """Slots that are asked for before the one whose row is looked up."""
-SCAN_PART = 16
-"""Rows whose codes are asked for while those before them are compared, in a scan."""
+SCAN_PART = 8
+"""Rows whose codes are compared at once in a scan."""
+SCAN_AHEAD = 40
+"""Rows of a scan whose codes are under way: few at a time and early, the processor waits least."""
 DEAD_SHARE = 8
 """Up to one dead row in so many, a walk ignores deadness and drops dead rows at its end."""
 
@@ -121,11 +122,14 @@ def scan_coded(graph, scratch, how, target, number, into, capacity):
     count = 0
     codes, row_bytes = address_of(graph.codes), uint64(code_bytes(how))
     biases = address_of(graph.bias)
+    for at in range(min(SCAN_AHEAD, number)):
+        fetch(codes, scratch.matches[at], row_bytes)
+        prefetch(biases + uint64(4) * uint64(scratch.matches[at]))
     for first in range(0, number, SCAN_PART):
         size = min(SCAN_PART, number - first)
         for at in range(size):
             fresh[at] = scratch.matches[first + at]
-        for at in range(first + SCAN_PART, min(first + 2 * SCAN_PART, number)):
+        for at in range(first + SCAN_AHEAD, min(first + SCAN_AHEAD + SCAN_PART, number)):
             fetch(codes, scratch.matches[at], row_bytes)
             prefetch(biases + uint64(4) * uint64(scratch.matches[at]))
         distance_bits(graph, how, target, fresh, size, bits)
@@ -236,7 +240,8 @@ def list_slots(graph, scratch, waiting, request, count):
 
 @part
 def gather(graph, scratch, slots, request):
-    """List the live rows that pass the mask in `scratch.matches`; returns how many."""
+    """List the live rows that pass the mask, packed in `scratch.packed`, in `scratch.matches`;
+    returns how many."""
     count, waiting = 0, 0
     if request.masked == 0:
         hidden = int64(hidden_row(scratch))
@@ -245,26 +250,17 @@ def gather(graph, scratch, slots, request):
             live = graph.state[row] == LINKED or graph.state[row] == TAIL
             count += live and row != hidden
         return count
-    base = address_of(slots)
-    size = slots.shape[0]
-    for first in range(0, size // BLOCK * BLOCK, BLOCK):
-        some = uint64(0)
-        for word in range(first, first + BLOCK, WORD_BYTES):
-            some |= load_word(base + uint64(word))
-        if some == 0:
-            continue
-        for word in range(first, first + BLOCK, WORD_BYTES):
-            left = load_word(base + uint64(word))
-            while left:
-                scratch.fresh[waiting] = uint32(uint64(word) + (trailing_zeros(left) >> uint64(3)))
-                waiting += 1
-                left &= left - ONE
-        if waiting > SLOTS - BLOCK:
+    words = (slots.shape[0] + WORD_BITS - 1) // WORD_BITS
+    packed = uint64_at(address_of(scratch.packed), words)
+    for word in range(words):
+        left, first = packed[word], WORD_BITS * word
+        while left:
+            scratch.fresh[waiting] = uint32(uint64(first) + trailing_zeros(left))
+            waiting += 1
+            left &= left - ONE
+        if waiting > SLOTS - WORD_BITS:
             count = list_slots(graph, scratch, waiting, request, count)
             waiting = 0
-    for slot in range(size // BLOCK * BLOCK, size):
-        scratch.fresh[waiting] = uint32(slot)
-        waiting += slots[slot]
     return list_slots(graph, scratch, waiting, request, count)
 
 
@@ -363,8 +359,10 @@ def search_one(graph, scratch, how, target, slots, request, selected):
 @part
 def choose(graph, scratch, slots, request):
     """How to search (`selected` of `search_one`), the same on every replica: from counts alone.
-    `scratch.packed` gets the mask, if a walk may need it."""
+    `scratch.packed` gets the mask, if there is one or a walk may need it."""
     if request.exact:
+        if request.masked:
+            pack_mask(slots, request.masked, scratch.packed)
         return gather(graph, scratch, slots, request)
     linked, dead = int64(graph.meta[LINKED_COUNT]), int64(graph.meta[LINKED_DEAD_COUNT])
     if request.masked == 0 and dead * DEAD_SHARE <= linked:
