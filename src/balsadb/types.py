@@ -41,7 +41,9 @@ NO_NODE = NodeId(0)
 ENTRY_NORMAL = 0
 """`Entry.kind`: the data is a database command (or empty: the no-op of a new leader)."""
 ENTRY_MEMBERS = 1
-"""`Entry.kind`: the data changes the members (disk ids today, voters later)."""
+"""`Entry.kind`: the data records the disk that a member speaks from."""
+ENTRY_CHANGE = 2
+"""`Entry.kind`: the data changes the members (`balsadb.raft.changes`)."""
 
 
 class Entry(msgspec.Struct, array_like=True, frozen=True, gc=False):

@@ -6,12 +6,48 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from balsadb.cli.local_cluster import ClusterPlan, LocalCluster, NodeProcess
 from balsadb.client import Client, Options
+from balsadb.cluster.settings import NodeSettings
 from balsadb.errors import Unavailable
+
+
+class Newcomer(NodeProcess):
+    """A node that is not in the plan of its cluster: started with --join on ports of its own."""
+
+    def __init__(self, cluster: LocalCluster, number: int, peer_port: int | None = None) -> None:
+        plan = cluster.plan
+        ports = ClusterPlan.on_free_ports(1)
+        super().__init__(cluster.folder, plan, 1)
+        first = super()._settings()
+        self.number = number
+        self.port, self.peer_port = ports.ports[0], peer_port or ports.peer_ports[0]
+        self.data = cluster.folder / f"node{number}"
+        self.config_file = cluster.folder / f"node{number}.toml"
+        self.pid_file = cluster.folder / f"node{number}.pid"
+        self.log_file = cluster.folder / f"node{number}.log"
+        self._joins = msgspec.structs.replace(
+            first,
+            node=number,
+            data=str(self.data),
+            port=self.port,
+            peer_port=self.peer_port,
+            join=True,
+        )
+
+    @property
+    def address(self) -> str:
+        """Where its peers reach it."""
+        return f"{self.host}:{self.peer_port}"
+
+    def _settings(self) -> NodeSettings:
+        self._joins.check()
+        return self._joins
+
 
 IMPATIENT = Options(timeout_s=3.0, tries_max=1)
 

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from balsadb.raft import Message, VoteRequest, VoteResponse
+from balsadb.raft import Members, Message, VoteRequest, VoteResponse
 from balsadb.types import Entry, LogIndex
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ class Invariants:
         self.commit = 0
         self.commit_terms: dict[int, int] = {}
         self.digests: dict[int, int] = {}
+        self.members: dict[int, Members] = {}
         self.seen: dict[int, tuple[int, int, int]] = {}
         self.durable_terms: dict[int, int] = {}
         self.steps = 0
@@ -61,9 +62,13 @@ class Invariants:
         self.installed(host)
 
     def installed(self, host: "Host") -> None:
-        """At equal index, equal state."""
+        """At equal index, equal state and equal members."""
         digest = self.digests.setdefault(host.applied, host.digest)
         assert digest == host.digest, f"states differ at {host.applied}"
+        core = host.core
+        if core.members_index <= host.applied:  # else a snapshot is on its way
+            members = self.members.setdefault(host.applied, core.members)
+            assert members == core.members, f"members differ at {host.applied}"
 
     def check(self, host: "Host") -> None:
         """After a step of that node."""
@@ -103,12 +108,14 @@ class Invariants:
             if term is None:  # a snapshot stands in for it; then it was counted elsewhere
                 continue
             self.commit_terms[index] = term
-            holders = sum(
-                1 for other in self.network.hosts.values() if other.disk.holds(index, term)
-            )
-            assert holders * 2 > len(self.network.hosts), (
-                f"node {host.node} committed {index}@{term}, durable on {holders} nodes only"
-            )
+            members = host.core.members
+            for half in filter(None, (members.voters, members.outgoing)):
+                holders = [
+                    node for node in half if self.network.hosts[node].disk.holds(index, term)
+                ]
+                assert len(holders) * 2 > len(half), (
+                    f"node {host.node} committed {index}@{term}, durable on {holders} of {half}"
+                )
         self.commit = log.commit
 
     def check_all(self) -> None:

@@ -14,9 +14,10 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from balsadb.errors import NotLeader, Overloaded
+from balsadb.errors import InvalidInput, NotLeader, NotReady, Overloaded
 from balsadb.raft import (
     Members,
+    MembersChange,
     Message,
     Raft,
     RaftOptions,
@@ -25,9 +26,10 @@ from balsadb.raft import (
     SnapshotMeta,
     SnapshotOffer,
     decode,
+    decode_change,
     encode,
 )
-from balsadb.types import Entry, HardState, LogIndex, NodeId, Term
+from balsadb.types import ENTRY_CHANGE, Entry, HardState, LogIndex, NodeId, Term
 from tests.raft.invariants import Invariants
 
 
@@ -147,9 +149,17 @@ class Network:
         make_options: Callable[[int, int], RaftOptions] = default_options,
         *,
         start: bool = True,
+        strangers: Iterable[int] = (),
     ) -> None:
+        """`nodes` are the first members. `strangers` are none yet: they know the first members (an
+        operator told them) and wait to be taken in."""
         members = Members.of(nodes)
-        self.hosts = {node: Host(node, members, make_options) for node in members.voters}
+        self.hosts = {
+            NodeId(node): Host(node, members, make_options)
+            for node in [*members.voters, *strangers]
+        }
+        self.changes = 0
+        """Changes of members that were applied first."""
         self.wire: deque[Message] = deque()
         self.cut: set[tuple[int, int]] = set()
         """Ordered pairs whose messages are dropped when sent."""
@@ -305,6 +315,16 @@ class Network:
         self._settle(node)
         return [index for index, _ in places]
 
+    def change(self, node: int, change: MembersChange) -> int | None:
+        """Propose a change of members; its index, None if refused."""
+        try:
+            index, _ = self[node].propose_change(change)
+        except (InvalidInput, NotLeader, NotReady, Overloaded):
+            return None
+        self.trace("change", node, change)
+        self._settle(node)
+        return index
+
     def read(self, node: int) -> int | None:
         """Start a linearizable read; its id, None if refused."""
         try:
@@ -385,6 +405,9 @@ class Network:
         assert entry.index == host.applied + 1, "applied out of order"
         host.digest = zlib.crc32(repr(entry).encode(), host.digest)
         host.applied = entry.index
+        if entry.kind == ENTRY_CHANGE:
+            self[host.node].apply_change(entry.index, decode_change(entry.data))
+            self.changes += entry.index not in self.invariants.committed
         self.invariants.applied(host, entry)
         value = host.proposals.pop((entry.index, entry.term), None)
         if value is not None:

@@ -9,18 +9,20 @@ taken. So the runner flushes after every event, which makes the two comparable m
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from balsadb.errors import NotLeader
+from balsadb.errors import InvalidInput, NotLeader, NotReady
 from balsadb.raft import (
     AppendRequest,
     AppendResponse,
+    Change,
     Heartbeat,
     HeartbeatResponse,
     Members,
+    MembersChange,
     Message,
     Raft,
     RaftOptions,
@@ -29,13 +31,20 @@ from balsadb.raft import (
     SnapshotOffer,
     VoteRequest,
     VoteResponse,
+    decode_change,
 )
-from balsadb.types import Entry, HardState, LogIndex, NodeId, Term
+from balsadb.raft.changes import Kind
+from balsadb.types import ENTRY_CHANGE, Entry, HardState, LogIndex, NodeId, Term
 
 ELECTION_TICKS = 3
 HEARTBEAT_TICKS = 1
-UNSUPPORTED = ("propose-conf-change", "learners=", "read-only=lease-based")
-"""Membership changes and learners are not here yet; leases never will be."""
+UNSUPPORTED = {
+    "read-only=lease-based": "reads by lease: a read asks a quorum here, always",
+    "disable-conf-change-validation": "a leader that does not check changes of members",
+}
+"""What is not here on purpose, by the option that asks for it."""
+V1 = b"v1"
+"""Context of a change that the files call one of the first version."""
 STATES = {
     "follower": "StateFollower",
     "pre_candidate": "StatePreCandidate",
@@ -53,6 +62,8 @@ class Step:
     arguments: list[str]
     options: dict[str, str]
     expected: list[str]
+    input: str = ""
+    """The lines between the command and the expected output."""
 
 
 def parse(path: Path) -> Iterator[Step]:
@@ -62,10 +73,14 @@ def parse(path: Path) -> Iterator[Step]:
         if line != "----":
             continue
         stop = next((k for k in range(at + 1, len(lines)) if not lines[k].strip()), len(lines))
-        words = re.findall(r"[\w-]+=\([^)]*\)|\S+", lines[at - 1])
+        first = at - 1
+        while first > 0 and lines[first - 1].strip() and not lines[first - 1].startswith("#"):
+            first -= 1
+        words = re.findall(r"[\w-]+=\([^)]*\)|\S+", lines[first])
         options = dict(word.split("=", 1) for word in words[1:] if "=" in word)
         arguments = [word for word in words[1:] if "=" not in word]
-        yield Step(at, words[0], arguments, options, lines[at + 1 : stop])
+        given = " ".join(lines[first + 1 : at])
+        yield Step(at, words[0], arguments, options, lines[at + 1 : stop], given)
 
 
 def numbers(text: str) -> list[int]:
@@ -73,9 +88,39 @@ def numbers(text: str) -> list[int]:
     return [int(number) for number in re.findall(r"\d+", text)]
 
 
+KINDS: dict[str, Kind] = {"v": "voter", "l": "learner", "r": "remove", "u": "update"}
+
+
+def parse_changes(text: str) -> tuple[Change, ...]:
+    """`v1 l2 r3 u4`."""
+    return tuple(Change(KINDS[word[0]], NodeId(int(word[1:]))) for word in text.split())
+
+
+def changes_text(change: MembersChange) -> str:
+    letters = {kind: letter for letter, kind in KINDS.items()}
+    return " ".join(f"{letters[one.kind]}{one.node}" for one in change.changes)
+
+
+def members_text(members: Members) -> str:
+    """Members in the notation of the files."""
+
+    def group(nodes: Iterable[NodeId]) -> str:
+        return f"({' '.join(map(str, nodes))})"
+
+    text = f"voters={group(members.voters)}"
+    text += f"&&{group(members.outgoing)}" if members.outgoing else ""
+    text += f" learners={group(members.learners)}" if members.learners else ""
+    text += f" learners_next={group(members.learners_next)}" if members.learners_next else ""
+    return text + (" autoleave" if members.auto_leave else "")
+
+
 def entry_text(entry: Entry) -> str:
-    data = entry.data.decode()
-    return f'{entry.term}/{entry.index} EntryNormal "{data}"'
+    place = f"{entry.term}/{entry.index}"
+    if entry.kind == ENTRY_CHANGE:
+        change = decode_change(entry.data)
+        name = "EntryConfChange" if change.context == V1 else "EntryConfChangeV2"
+        return f"{place} {name} {changes_text(change)}".rstrip()
+    return f'{place} EntryNormal "{entry.data.decode()}"'
 
 
 def message_text(message: Message) -> str:
@@ -114,6 +159,8 @@ class Scenario:
     def __init__(self) -> None:
         self.nodes: dict[int, Raft] = {}
         self.wire: list[Message] = []
+        self.forwarded: list[tuple[int, MembersChange]] = []
+        """Changes for the leader, by the node that passes them on: with us, that is the host."""
         self.sent: list[str] = []
         self.quiet = False
 
@@ -150,15 +197,16 @@ class Scenario:
 
     def _do_add_nodes(self, step: Step) -> None:
         index, options = int(step.options.get("index", "0")), step.options
-        voters = numbers(options.get("voters", ""))
+        voters, learners = (numbers(options.get(role, "")) for role in ("voters", "learners"))
         changes: dict[str, Any] = {
             "pre_vote": options.get("prevote") == "true",
             "check_quorum": options.get("checkquorum") == "true",
             "inflight_max": int(options.get("inflight", 1 << 30)),
+            "step_down_on_removal": options.get("step-down-on-removal") == "true",
         }
         for _ in range(int(step.arguments[0])):
             node = len(self.nodes) + 1
-            meta = SnapshotMeta(LogIndex(index), Term(0), Members.of(voters))
+            meta = SnapshotMeta(LogIndex(index), Term(0), Members.of(voters, (), learners))
             raft = Raft(
                 RaftOptions(
                     node=NodeId(node),
@@ -167,6 +215,7 @@ class Scenario:
                     heartbeat_ticks=HEARTBEAT_TICKS,
                     message_bytes_max=1 << 40,
                     inflight_bytes_max=1 << 40,
+                    change_after_own_commit=False,
                     **changes,
                 ),
                 RaftState(
@@ -188,6 +237,32 @@ class Scenario:
             self._node(step).propose([step.arguments[1].encode()])
         except NotLeader:
             assert any("dropped" in line for line in step.expected), step
+        self._flush()
+
+    def _do_propose_conf_change(self, step: Step) -> None:
+        """Where we refuse a change, the files append an empty entry in its place."""
+        transition = step.options.get("transition", "auto")
+        context = V1 if step.options.get("v1") == "true" else b""
+        assert transition in ("auto", "implicit", "explicit")
+        change = MembersChange(parse_changes(step.input), transition, context)
+        self._change(int(step.arguments[0]), change)
+        self._flush()
+
+    def _change(self, node: int, change: MembersChange) -> None:
+        raft = self.nodes[node]
+        try:
+            raft.propose_change(change)
+        except (InvalidInput, NotReady):
+            raft.propose([b""])
+        except NotLeader:
+            self.forwarded.append((node, change))
+
+    def _do_set_randomized_election_timeout(self, step: Step) -> None:
+        role: Any = self._node(step)._role
+        role._timeout = int(step.options["timeout"])
+
+    def _do_transfer_leadership(self, step: Step) -> None:
+        self.nodes[int(step.options["from"])].transfer(NodeId(int(step.options["to"])))
         self._flush()
 
     def _do_tick_heartbeat(self, step: Step) -> None:
@@ -228,6 +303,7 @@ class Scenario:
                 if self.nodes[node].has_ready():
                     busy = True
                     self._process(node)
+                busy = self._forward(node) or busy
             for node in nodes:
                 busy = self._deliver(node) or busy
 
@@ -260,6 +336,7 @@ class Scenario:
                 peer.state, "StateSnapshot"
             )
             text = f"{node}: {state} match={peer.match} next={peer.next}"
+            text += " learner" if self._node(step).members.learns(node) else ""
             text += " paused" if peer.is_paused else ""
             text += f" pendingSnap={peer.pending_snapshot}" if peer.pending_snapshot else ""
             text += "" if peer.recent_active else " inactive"
@@ -285,12 +362,30 @@ class Scenario:
         for message in [*ready.messages, *ready.messages_after_persist]:
             self.sent.append(message_text(message))
             self.wire.append(message)
+        for entry in ready.committed:
+            if entry.kind == ENTRY_CHANGE:
+                raft.apply_change(entry.index, decode_change(entry.data))
+                self._flush()
         raft.on_persisted(ready.number)
         if ready.snapshot is not None:
             raft.on_applied(ready.snapshot.index)
         if ready.committed:
-            raft.on_applied(ready.committed[-1].index)
+            last = ready.committed[-1]
+            raft.on_applied(last.index)
+            raft.set_snapshot(SnapshotMeta(last.index, last.term, raft.members))
         self._flush()
+
+    def _forward(self, node: int) -> bool:
+        """Pass on the changes that a node was asked for and cannot propose."""
+        mine = [change for source, change in self.forwarded if source == node]
+        self.forwarded = [pair for pair in self.forwarded if pair[0] != node]
+        for change in mine:
+            leader = self.nodes[node].status().leader
+            name = f"EntryConfChangeV2 {changes_text(change)}".rstrip()
+            self.sent.append(f"{node}->{leader} MsgProp Term:0 Log:0/0 Entries:[0/0 {name}]")
+            self._change(leader, change)
+            self._flush()
+        return bool(mine)
 
     def _deliver(self, node: int) -> bool:
         """All messages for a node; whether there were any."""

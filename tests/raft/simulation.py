@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from balsadb.raft import Message, Raft, RaftOptions
+from balsadb.raft import Change, Members, MembersChange, Message, Raft, RaftOptions
 from balsadb.types import NodeId, Term
 from tests.raft.network import Host, Network
 
@@ -32,7 +32,9 @@ class Simulation:
         self._events: list[tuple[int, int, Callable[..., Any]]] = []
         self._sequence = 0
         self._draw_knobs()
-        self.network = Network(self._nodes, self._make_options, start=False)
+        self.network = Network(
+            self._nodes, self._make_options, start=False, strangers=self._strangers
+        )
         self.network.on_sent = self._sent
         self.network.on_ready = self._ready
         self._faulty = True
@@ -72,6 +74,13 @@ class Simulation:
             "pre_vote": draw.random() < 0.8,
             "check_quorum": draw.random() < 0.6,
         }
+        # From another source, so that runs without changes are what they were without this.
+        more = self._more = random.Random(~self.seed)
+        self._changing = more.choice([0, 0.1, 0.4, 0.8])
+        if not (self._options["pre_vote"] or self._options["check_quorum"]):
+            self._changing = 0  # a removed node that goes on campaigning is stopped by these only
+        first = self._nodes[-1] + 1
+        self._strangers = range(first, first + more.choice([1, 2, 3])) if self._changing else []
 
     def _make_options(self, node: int, incarnation: int) -> RaftOptions:
         ticks = self._election_ticks
@@ -167,7 +176,13 @@ class Simulation:
 
     def _client(self) -> None:
         draw, up = self.random, self.network.up()
-        if not self._faulty and len(self.network.acknowledged) > self._enough:
+        leader = None if self._faulty else self.network.leader()
+        members = None if leader is None else self.network.hosts[leader].core.members
+        if leader is not None and members and members.is_joint and not members.auto_leave:
+            self.network.change(leader, MembersChange())
+        elif not self._faulty and len(self.network.acknowledged) > self._enough:
+            if leader is None:
+                self._later(TICK_TIME, self._client)
             return
         if up:
             node = draw.choice(up)
@@ -199,7 +214,27 @@ class Simulation:
                 network.checkpoint(up, keep=draw.choice([0, 0, 2]))
         if network.is_up(node):
             self._meddle(network[node])
+        if self._more.random() < self._changing:
+            self._change()
         self._later(10 + draw.randrange(40), self._fault)
+
+    def _change(self) -> None:
+        """Some change of members, sensible or not, asked of whoever thinks it leads."""
+        draw, network = self._more, self.network
+        leaders = [node for node in network.up() if network.is_leader(node)]
+        if not leaders:
+            return
+        kinds = ("voter", "voter", "learner", "remove", "update")
+        changes = tuple(
+            Change(draw.choice(kinds), draw.choice(list(network.hosts)))
+            for _ in range(draw.choice([0, 1, 1, 1, 2, 3]))
+        )
+        way = draw.choice(("auto", "auto", "implicit", "explicit"))
+        network.change(draw.choice(leaders), MembersChange(changes, way))
+
+    def _members(self) -> Members:
+        """As of the newest entry that anybody applied."""
+        return max(self.network.hosts.values(), key=lambda host: host.applied).core.members
 
     def _cut(self, node: int) -> None:
         """Mend everything, or cut a node off, or cut one direction between two."""
@@ -215,7 +250,8 @@ class Simulation:
         """What an operator or a nervous host may do at any time."""
         draw = self.random
         other = NodeId(draw.choice(list(self.network.hosts)))
-        if draw.random() < 0.05 and raft.status().role == "leader":
+        wish = draw.random() < 0.05 and raft.status().role == "leader"
+        if wish and other in raft.members:
             raft.transfer(other)
         if draw.random() < 0.03:
             draw.choice([raft.forget_leader, raft.campaign])()
@@ -261,8 +297,11 @@ class Simulation:
         )
 
     def _is_equal(self) -> bool:
-        """Everybody applied what everybody knows to be committed."""
-        hosts = self.network.hosts.values()
+        """Every member applied what every member knows to be committed."""
+        members = self._members()
+        if members.is_joint:
+            return False  # a change that is not complete
+        hosts = [self.network.hosts[node] for node in members.nodes]
         return len({host.applied for host in hosts}) == 1 and all(
             host.raft is not None and host.core.log.commit == host.applied for host in hosts
         )
@@ -276,4 +315,5 @@ class Simulation:
         for index, value in network.acknowledged.items():
             assert network.invariants.committed[index][1] == value, "an acknowledged write is lost"
         assert network.acknowledged, "nothing was ever acknowledged"
-        assert len({host.digest for host in network.hosts.values()}) == 1
+        members = self._members()
+        assert len({network.hosts[node].digest for node in members.nodes}) == 1

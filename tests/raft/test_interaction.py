@@ -1,5 +1,5 @@
-"""Scenario files of another implementation, as far as they need neither learners nor changes of
-members. The folder is not part of this repository: the tests skip where it is absent."""
+"""Scenario files of another implementation. The folder is not part of this repository: the tests
+skip where it is absent."""
 
 import pytest
 
@@ -13,7 +13,7 @@ FILES = sorted(FOLDER.glob("*.txt")) if FOLDER.is_dir() else []
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_scenario(path):
     text = path.read_text()
-    for word in UNSUPPORTED:
+    for word, reason in UNSUPPORTED.items():
         if word in text:
-            pytest.skip(f"needs {word}")
+            pytest.skip(reason)
     assert Scenario().run(path) > 0

@@ -30,3 +30,5 @@ def test_the_seeds_see_elections_crashes_reads_and_snapshots():
     assert sum(run.reads_asked for run in runs) > 20 * len(runs)
     assert sum(run.network.installs for run in runs) > len(runs) // 2
     assert sum(len(run.network.acknowledged) for run in runs) > 50 * len(runs)
+    assert sum(run.network.changes for run in runs) > 2 * len(runs)
+    assert any(len(run._members().learners) for run in runs)

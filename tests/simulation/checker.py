@@ -8,7 +8,7 @@ from zlib import crc32
 
 from balsadb.cluster.driver import Driver
 from balsadb.cluster.effects import WalWork
-from balsadb.raft import Message, VoteRequest, VoteResponse
+from balsadb.raft import Members, Message, VoteRequest, VoteResponse
 from balsadb.storage import WalBatch
 from balsadb.types import Entry, LogIndex
 
@@ -71,7 +71,6 @@ class Checker:
 
     def __init__(self, nodes: int) -> None:
         self.views = {node: NodeView() for node in range(1, nodes + 1)}
-        self.majority = nodes // 2 + 1
         self.leaders: dict[int, int] = {}
         self.votes: dict[tuple[int, int], int] = {}
         self.entries: dict[tuple[int, int], tuple[int, int]] = {}
@@ -79,6 +78,7 @@ class Checker:
         self.commit_max = 0
         self.commit_terms: list[tuple[int, int]] = []
         self.chains: dict[int, bytes] = {}
+        self.members: dict[int, Members] = {}
         self.effective: set[tuple[int, int]] = set()
         self.refused: set[int] = set()
         self.acked: dict[int, int] = {}
@@ -160,6 +160,7 @@ class Checker:
             leader = self.leaders.setdefault(term, node)
             require(leader == node, "election safety", (term, leader, node))
             self._complete(node, driver)
+        self.changed(node, core.members_index, core.members)
         commit = log.commit
         require(commit >= view.commit, "a commit index never falls", (node, commit, view.commit))
         require(log.applied <= commit <= log.last_index, "applied <= commit <= last", node)
@@ -174,6 +175,11 @@ class Checker:
             self._vote(message.source, message.term, message.source)
         elif isinstance(body, VoteResponse) and not body.pre_vote and not body.rejected:
             self._vote(message.source, message.term, message.target)
+
+    def changed(self, node: int, index: int, members: Members) -> None:
+        """The same index, the same members."""
+        known = self.members.setdefault(index, members)
+        require(known == members, "members are the same", (node, index, known, members))
 
     def applied(self, node: int, index: int, chain: bytes) -> None:
         """State-machine safety: the same index, the same state."""
@@ -239,14 +245,17 @@ class Checker:
             # Whoever learns of it first is the leader that committed it.
             self.commit_max = commit
             self.commit_terms.append((commit, int(core.term)))
-            self._on_quorum(commit)
+            self._on_quorum(commit, core.members)
 
-    def _on_quorum(self, commit: int) -> None:
+    def _on_quorum(self, commit: int, members: Members) -> None:
         term = self.committed[commit][0]
-        holders = [node for node, view in self.views.items() if view.disk.holds(commit, term)]
-        require(
-            len(holders) >= self.majority, "committed is durable on a quorum", (commit, holders)
-        )
+        for half in filter(None, (members.voters, members.outgoing)):
+            holders = [node for node in half if self.views[node].disk.holds(commit, term)]
+            require(
+                2 * len(holders) > len(half),
+                "committed is durable on a quorum",
+                (commit, holders, half),
+            )
 
 
 def _missing(disk: Disk, driver: Driver) -> list[int]:

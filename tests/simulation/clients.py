@@ -42,7 +42,7 @@ class Client:
             return
         rng = self.world.rng
         if self.command is None and rng.random() < 0.3:
-            self.target = rng.randrange(1, self.world.knobs.nodes + 1)
+            self.target = rng.randrange(1, len(self.world.nodes) + 1)
             self._read()
             return
         if self.command is None:
@@ -122,7 +122,7 @@ class Client:
         self._elsewhere(0)
 
     def _elsewhere(self, leader: int) -> None:
-        self.target = leader or self.world.rng.randrange(1, self.world.knobs.nodes + 1)
+        self.target = leader or self.world.rng.randrange(1, len(self.world.nodes) + 1)
         self._next()
 
     def _next(self) -> None:

@@ -52,7 +52,7 @@ class Nemesis:
         self.wait()
 
     def _any(self) -> "SimNode":
-        return self.world.nodes[self.world.rng.randrange(1, self.world.knobs.nodes + 1)]
+        return self.world.nodes[self.world.rng.randrange(1, len(self.world.nodes) + 1)]
 
     def _down(self, node: "SimNode") -> None:
         """The power goes; the others may notice; it comes back."""

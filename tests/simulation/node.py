@@ -132,7 +132,8 @@ class SimNode:
         effects = self.driver.take()
         if effects.fatal is not None:
             self.fatal = effects.fatal
-            if not world.fatal_is_fine and not isinstance(effects.fatal, DiskFailed):
+            expected = world.fatal_is_fine or isinstance(effects.fatal, DiskFailed)
+            if not expected:
                 raise effects.fatal
             self.crash()
             return

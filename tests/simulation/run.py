@@ -6,7 +6,7 @@ import time
 import traceback
 
 from balsadb.errors import BalsaError
-from tests.simulation.world import rough_knobs, run_seed
+from tests.simulation.world import changing_knobs, rough_knobs, run_seed
 
 FAILURES = (
     AssertionError,
@@ -26,20 +26,25 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=200)
     parser.add_argument("--start", type=int, default=0)
+    parser.add_argument("--first", action="store_true", help="end at the first failure")
     parser.add_argument("--verbose", action="store_true")
     parser.add_argument("--rough", action="store_true", help="more kinds of faults")
+    parser.add_argument("--changing", action="store_true", help="members come and go")
     options = parser.parse_args()
     failed: list[int] = []
     events = 0
     began = time.monotonic()
     for seed in range(options.start, options.start + options.seeds):
         try:
-            world = run_seed(seed, rough_knobs(seed) if options.rough else None)
+            knobs = rough_knobs(seed) if options.rough else None
+            world = run_seed(seed, changing_knobs(seed) if options.changing else knobs)
         except FAILURES as error:
             failed.append(seed)
             sys.stdout.write(f"seed {seed}: {type(error).__name__}: {str(error)[:400]}\n")
             if options.verbose:
                 traceback.print_exc()
+            if options.first:
+                break
             continue
         events += world.events
         if options.verbose:

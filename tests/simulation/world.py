@@ -12,12 +12,14 @@ from hashlib import blake2b
 from typing import Any
 
 from balsadb.cluster.effects import Answer
+from balsadb.raft import Members
 from balsadb.storage import WalOptions
 from tests.simulation.checker import Checker, require
 from tests.simulation.clients import Client
 from tests.simulation.nemesis import Nemesis
 from tests.simulation.network import Network
 from tests.simulation.node import ObservedRegister, SimNode
+from tests.simulation.operators import Operator, newest_members
 
 TICK_US = 50_000
 LIVENESS_US = 60_000_000
@@ -28,6 +30,10 @@ class Knobs:
     """What a seed chooses before it runs."""
 
     nodes: int = 3
+    strangers: int = 0
+    """Nodes that are no members at first."""
+    changes_us: int = 0
+    """Mean time between wishes for a change of members; 0: none."""
     clients: int = 3
     tick_us: int = TICK_US
     think_us: int = 40_000
@@ -89,14 +95,15 @@ class World:
         self._heap: list[tuple[int, int, Callable[..., None], tuple[Any, ...]]] = []
         self._order = 0
         self._digest = blake2b(digest_size=16)
-        self._tokens: dict[int, tuple[Client, int, bytes]] = {}
+        self._tokens: dict[int, tuple[Client | Operator, int, bytes]] = {}
         self._token = 0
-        self.checker = Checker(self.knobs.nodes)
+        everybody = self.knobs.nodes + self.knobs.strangers
+        self.checker = Checker(everybody)
         self.network = Network(self.rng, self.schedule, self._deliver)
         self.network.loss = self.knobs.loss
         self.network.repeat = self.knobs.repeat
         self.network.delay_us = self.knobs.delay_us
-        self.nodes = {node: SimNode(self, node) for node in range(1, self.knobs.nodes + 1)}
+        self.nodes = {node: SimNode(self, node) for node in range(1, everybody + 1)}
         self._tick_us = {
             node: int(self.knobs.tick_us * self.rng.uniform(0.9, 1.1)) for node in self.nodes
         }
@@ -154,7 +161,7 @@ class World:
 
     # --- clients -------------------------------------------------------------------------------
 
-    def token(self, client: Client) -> int:
+    def token(self, client: "Client | Operator") -> int:
         """A fresh token for the client's request."""
         self._token += 1
         self._tokens[self._token] = (client, client._request, client.data)
@@ -186,10 +193,18 @@ class World:
         ]
         return self.nodes[max(leading)[1]] if leading else None
 
+    def members(self) -> Members:
+        """As of the newest entry that a live node applied."""
+        return newest_members(self)
+
+    def voting(self) -> list[SimNode]:
+        """The nodes that are members, learners too."""
+        return [self.nodes[node] for node in self.members().nodes]
+
     def converged(self) -> bool:
-        """Everybody ready, applied to the same index, nothing under way."""
+        """Every member ready, applied to the same index, nothing under way."""
         applied: set[int] = set()
-        for node in self.nodes.values():
+        for node in self.voting():
             if not node.alive or not node.driver.is_ready:
                 return False
             status = node.driver.raft.status()
@@ -215,6 +230,16 @@ def rough_knobs(seed: int) -> Knobs:
     return knobs
 
 
+def changing_knobs(seed: int) -> Knobs:
+    """What the seed chooses anyway, and an operator who changes the members."""
+    knobs = Knobs.of(random.Random(seed))
+    chance = random.Random(~seed)
+    knobs.strangers = chance.choice((1, 2, 3))
+    knobs.changes_us = chance.choice((200_000, 600_000, 2_000_000))
+    knobs.rough = chance.random() < 0.3
+    return knobs
+
+
 def run_seed(seed: int, knobs: Knobs | None = None) -> World:
     """Both phases of a seed; raises what it finds."""
     world = World(seed, knobs)
@@ -224,8 +249,11 @@ def run_seed(seed: int, knobs: Knobs | None = None) -> World:
         client.think()
     if world.knobs.faults_us:
         nemesis.wait()
+    operator = Operator(world, world.knobs.changes_us or LIVENESS_US)
+    if world.knobs.changes_us:
+        operator.wait()
     world.run(world.knobs.safety_us)
-    nemesis.stopped = True
+    nemesis.stopped = operator.stopped = True
     world.calm()
     acked = [client.acked for client in world.clients]
     progress = world.run(
@@ -235,20 +263,22 @@ def run_seed(seed: int, knobs: Knobs | None = None) -> World:
     require(progress, "liveness: every client is served again", _report(world))
     for client in world.clients:
         client.stopped = True
-    require(world.run(LIVENESS_US, world.converged), "liveness: all converge", _report(world))
+    done = lambda: world.converged() and not world.members().is_joint  # noqa: E731
+    require(world.run(LIVENESS_US, done), "liveness: all converge", _report(world))
     check_end(world)
     return world
 
 
 def check_end(world: World) -> None:
     """All acknowledged writes are there and all replicas are the same, to the byte."""
-    commits = {node.driver.applied for node in world.nodes.values()}
+    require(not world.members().is_joint, "a joint change ends", world.members())
+    commits = {node.driver.applied for node in world.voting()}
     require(len(commits) == 1, "convergence", commits)
     newest = max(world.checker.acked, default=0)
     require(newest <= min(commits), "acknowledged writes survive", (newest, commits))
     for index, term in world.checker.acked.items():
         require(world.checker.committed[index][0] == term, "acknowledged writes survive", index)
-    digests = {node.boot.applier.machine.columns.digest() for node in world.nodes.values()}
+    digests = {node.boot.applier.machine.columns.digest() for node in world.voting()}
     require(len(digests) == 1, "replicas are the same, to the byte")
 
 

@@ -6,58 +6,14 @@ envelope.
 """
 
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import quote, unquote
 
-import msgspec
-
 from balsadb.api import collections, points, queries, results
+from balsadb.api.node_routes import MEMBER_ROUTES, NODE_ROUTES
+from balsadb.api.route import Match, Route
 from balsadb.api.unsupported import UNSUPPORTED
 from balsadb.errors import NotFound, NotSupported
-
-Kind = Literal["read", "write", "leader", "node"]
-Tag = Literal["collections", "points", "search", "aliases", "cluster", "service"]
-
-
-class Route(msgspec.Struct, frozen=True):
-    """One endpoint.
-
-    `kind`: `read` may run anywhere, `write` and `leader` only on the leader (a follower hands them
-    on), `node` is about the node asked. `body` and `result` are types (None: no body); `sliced`
-    bodies are decoded by `api.slices` although `body` describes them.
-    """
-
-    method: str
-    path: str
-    operation: str
-    kind: Kind
-    tag: Tag
-    summary: str
-    body: Any = None
-    result: Any = None
-    example: Any = None
-    sliced: bool = False
-    media: str = "application/json"
-    enveloped: bool = True
-    body_required: bool = True
-
-    @property
-    def leader_only(self) -> bool:
-        """Whether only the leader can answer."""
-        return self.kind in ("write", "leader")
-
-    @property
-    def parameters(self) -> tuple[str, ...]:
-        """Names in the path, in order."""
-        return tuple(part[1:-1] for part in self.path.split("/") if part.startswith("{"))
-
-
-class Match(msgspec.Struct, frozen=True):
-    """A route found for a method and a path, with the path's values (percent-decoded)."""
-
-    route: Route
-    values: dict[str, str]
-
 
 _C = "/collections/{collection}"
 _P = _C + "/points"
@@ -69,68 +25,8 @@ _NEAREST = {
     "with_payload": True,
 }
 _POINT = {"id": 1, "vector": [0.9, 0.1, 0.1, 0.2], "payload": {"city": "London"}}
-
-
-def _text_route(path: str, summary: str) -> Route:
-    return Route(
-        "GET",
-        path,
-        path[1:],
-        "node",
-        "service",
-        summary,
-        result=str,
-        media="text/plain",
-        enveloped=False,
-    )
-
-
 _PAYLOAD = {"payload": {"city": "Paris"}, "points": [1]}
 _OLDER = {"vector": [0.2, 0.1, 0.9, 0.7], "limit": 3}
-
-_NODE_ROUTES = (
-    Route(
-        "GET",
-        "/",
-        "service_info",
-        "node",
-        "service",
-        "Name and versions",
-        result=results.ServiceInfo,
-        enveloped=False,
-    ),
-    _text_route("/healthz", "The process runs"),
-    _text_route("/livez", "The process runs"),
-    _text_route("/readyz", "The node can serve"),
-    _text_route("/metrics", "Figures for Prometheus"),
-    Route(
-        "GET",
-        "/telemetry",
-        "telemetry",
-        "node",
-        "service",
-        "What this node is and holds",
-        result=dict[str, Any],
-    ),
-    Route(
-        "GET",
-        "/cluster",
-        "cluster_status",
-        "node",
-        "cluster",
-        "The cluster as this node sees it",
-        result=dict[str, Any],
-    ),
-    Route(
-        "GET",
-        "/cluster/verify",
-        "cluster_verify",
-        "leader",
-        "cluster",
-        "Compare the digests of every column on every node at one log index",
-        result=dict[str, Any],
-    ),
-)
 
 _COLLECTION_ROUTES = (
     Route(
@@ -394,7 +290,8 @@ _SEARCH_ROUTES = (
 )
 
 ROUTES: tuple[Route, ...] = (
-    *_NODE_ROUTES,
+    *NODE_ROUTES,
+    *MEMBER_ROUTES,
     *_COLLECTION_ROUTES,
     *_POINT_ROUTES,
     *_SEARCH_ROUTES,

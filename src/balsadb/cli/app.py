@@ -8,8 +8,8 @@ import typer
 
 from balsadb.cli import first_start
 from balsadb.cli import settings as node_settings
-from balsadb.cli.clusters import app as cluster_app
 from balsadb.cli.local_cluster import exit_code
+from balsadb.cli.members import clusters as cluster_app
 from balsadb.errors import BalsaError
 
 app = typer.Typer(

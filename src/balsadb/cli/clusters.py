@@ -121,11 +121,11 @@ def status(
     as_json: AsJson = False,
 ) -> None:
     """What each node says of itself; a node that does not answer is shown as down."""
-    found = [_status_of(address, api_key) for address in _addresses(data, url)]
+    found = [_status_of(address, api_key) for address in addresses(data, url)]
     if as_json or output is Output.JSON:
         print(msgspec.json.encode(found).decode())
     else:
-        _table(COLUMNS, [[str(node.get(key, "-")) for key in COLUMNS] for node in found])
+        table(COLUMNS, [[str(node.get(key, "-")) for key in COLUMNS] for node in found])
     if not any(node["role"] == "leader" for node in found):
         raise typer.Exit(3)
 
@@ -142,7 +142,7 @@ def verify(
     """Compare the digests of every column on every node at one log index; exit 1 if they differ."""
     from balsadb.client import Client
 
-    with Client(_addresses(data, url)) as client:
+    with Client(addresses(data, url)) as client:
         found = client.with_options(api_key=api_key, timeout_s=60.0).verify()
     if as_json or output is Output.JSON:
         print(msgspec.json.encode(found).decode())
@@ -152,14 +152,15 @@ def verify(
             [node, str(taken.get("columns", "")), taken.get("error", "")]
             for node, taken in nodes.items()
         ]
-        _table(("node", "columns", "error"), rows)
+        table(("node", "columns", "error"), rows)
         verdict = "equal" if found["equal"] else f"DIFFERENT: {', '.join(found['differing'])}"
         print(f"{verdict} at log index {found['index']}")
     if not found["equal"]:
         raise typer.Exit(1)
 
 
-def _addresses(data: Path, url: str | None) -> list[str]:
+def addresses(data: Path, url: str | None) -> list[str]:
+    """The nodes to ask: the one given, or those of a folder's cluster."""
     if url is not None:
         return [url]
     return [node.url for node in LocalCluster.open(data).nodes]
@@ -178,7 +179,7 @@ def _status_of(address: str, api_key: str) -> dict[str, Any]:
     return {"url": address, **figures}
 
 
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Columns as wide as what is in them, so that nothing is cut, whatever the terminal."""
     lines = [columns, *rows]
     widths = [max(len(line[place]) for line in lines) for place in range(len(columns))]

@@ -41,7 +41,7 @@ class Setting(NamedTuple):
 
     @property
     def kind(self) -> type[Any]:
-        """`int`, `float`, `str` or `dict` (members)."""
+        """`int`, `float`, `bool`, `str` or `dict` (members)."""
         default: object = DEFAULTS[self.field]
         return type(default)
 
@@ -65,6 +65,12 @@ TABLE: tuple[Setting, ...] = (
         "--initial-members",
         "Peer addresses of the first members, `1=host:port,2=host:port`; counts only on an empty "
         "data directory and must be the same on all nodes. Empty: a cluster of one.",
+    ),
+    Setting(
+        "join",
+        "--join",
+        "This node came later: it is not among the first members, and waits to be taken in by "
+        "`balsadb cluster add`.",
     ),
     Setting("cluster_name", "--cluster-name", "Part of the cluster's identity."),
     Setting("cluster_secret", "--cluster-secret", "What nodes prove to one another.", True),
@@ -187,14 +193,14 @@ def to_toml(settings: NodeSettings) -> str:
             # A JSON string is a TOML basic string.
             lines.append(f"{setting.key} = {msgspec.json.encode(value).decode()}")
         else:
-            lines.append(f"{setting.key} = {value}")
+            lines.append(f"{setting.key} = {str(value).lower()}")
     return "\n".join([*lines, *tables]) + "\n"
 
 
 def help_text(setting: Setting) -> str:
     """The line of the help page: meaning, default, variable."""
     default = DEFAULTS[setting.field]
-    shown = "" if default in ("", {}) else f" Default: {default}."
+    shown = "" if default in ("", {}) or default is False else f" Default: {default}."
     return f"{setting.help}{shown} [{setting.variable}]"
 
 

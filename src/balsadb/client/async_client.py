@@ -112,6 +112,12 @@ class AsyncClient:
     query_batch = async_method(requests.query_batch)
     cluster = async_method(requests.cluster)
     verify = async_method(requests.verify)
+    members = async_method(requests.members)
+    add_member = async_method(requests.add_member)
+    move_member = async_method(requests.move_member)
+    promote_member = async_method(requests.promote_member)
+    remove_member = async_method(requests.remove_member)
+    transfer = async_method(requests.transfer)
 
     async def upload(
         self, collection: str, vectors: Any, **options: Unpack[UploadOptions]

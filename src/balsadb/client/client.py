@@ -107,6 +107,12 @@ class Client:
     query_batch = method(requests.query_batch)
     cluster = method(requests.cluster)
     verify = method(requests.verify)
+    members = method(requests.members)
+    add_member = method(requests.add_member)
+    move_member = method(requests.move_member)
+    promote_member = method(requests.promote_member)
+    remove_member = method(requests.remove_member)
+    transfer = method(requests.transfer)
 
     def upload(
         self, collection: str, vectors: Any, **options: Unpack[UploadOptions]

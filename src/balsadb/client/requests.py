@@ -412,3 +412,36 @@ def verify() -> Call[Json]:
     """Digests of every column on every node at one log `index`; `equal` says whether they are the
     same, `differing` names the columns that are not."""
     return _call("cluster_verify", [], _same)
+
+
+def members() -> Call[list[Json]]:
+    """Every member: `id`, `address`, `role` (voter or learner), `leader`, and how far its log is:
+    `match`, `lag`, `state`, `active`."""
+    return _call("list_members", [], _same)
+
+
+def add_member(node: int, address: str) -> Call[bool]:
+    """Take in a node that runs with `--join`, at its peer address: a learner, which has no vote
+    until it is promoted. AlreadyExists for an id or an address in use."""
+    return _call("add_member", [], _same, {"id": node, "address": address})
+
+
+def move_member(node: int, address: str) -> Call[bool]:
+    """From now on a member is reached at another peer address."""
+    return _call("move_member", [str(node)], _same, {"address": address})
+
+
+def promote_member(node: int) -> Call[bool]:
+    """Give a learner a vote. NotReady, with its lag, if it has not caught up."""
+    return _call("promote_member", [str(node)], _same)
+
+
+def remove_member(node: int, *, force: bool = False) -> Call[bool]:
+    """Take a member out for good: its id is never used again. Refused if what is left has no
+    majority that is reached, unless `force`."""
+    return _call("remove_member", [str(node)], _same, {"force": force})
+
+
+def transfer(to: int) -> Call[bool]:
+    """Hand leadership to a voter."""
+    return _call("transfer_leader", [], _same, {"to": to})

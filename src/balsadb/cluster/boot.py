@@ -24,7 +24,6 @@ from dataclasses import dataclass
 from balsadb.cluster.members import Members
 from balsadb.cluster.performers import Applier, MachineFactory
 from balsadb.errors import Corruption
-from balsadb.raft import Members as Voters
 from balsadb.raft import RaftState, SnapshotMeta
 from balsadb.storage import (
     Files,
@@ -38,7 +37,6 @@ from balsadb.storage import (
 from balsadb.storage.checkpoints import CheckpointStore
 from balsadb.storage.manifest import Manifest
 from balsadb.types import (
-    ENTRY_MEMBERS,
     NO_NODE,
     Entry,
     HardState,
@@ -91,18 +89,17 @@ class Boot:
         entries = entries_after_base(state.entries, base)
         hard_state = _raised(state.hard_state, base, entries)
         _repair(wal, state, base, hard_state)
-        known = Members(members.voters)
-        known.replace(members)
+        known = members.copy()
         for entry in entries:
-            if entry.kind == ENTRY_MEMBERS and entry.index <= hard_state.commit:
-                known.apply(entry.data)
+            if base.index < entry.index <= hard_state.commit:
+                known.apply_entry(entry)
         machine = factory(None if newest is None else store.load(newest))
         return cls(
             wal=wal,
             store=store,
             applier=Applier(machine, base.index, store, factory),
             raft_state=RaftState(
-                members=Voters.of(members.voters),
+                members=members.roles,
                 hard_state=hard_state,
                 snapshot=snapshot_meta(newest) if newest is not None else None,
                 entries=entries,
@@ -116,8 +113,8 @@ class Boot:
 
 def snapshot_meta(manifest: Manifest) -> SnapshotMeta:
     """What Raft knows of a checkpoint."""
-    voters = Members.decode(manifest.members).voters
-    return SnapshotMeta(LogIndex(manifest.index), Term(manifest.term), Voters.of(voters))
+    roles = Members.decode(manifest.members).roles
+    return SnapshotMeta(LogIndex(manifest.index), Term(manifest.term), roles)
 
 
 def entries_after_base(entries: Sequence[Entry], base: SnapshotRef) -> list[Entry]:

@@ -47,22 +47,30 @@ from balsadb.cluster.frames import (
 from balsadb.cluster.keeper import CheckpointKeeper
 from balsadb.cluster.leading import TOKEN_FIRST_READ, Leading
 from balsadb.cluster.log_writer import LogWriter
-from balsadb.cluster.options import DriverOptions
+from balsadb.cluster.options import DriverOptions, raft_options
 from balsadb.cluster.pending import Deadlines, Proposals, Reads
 from balsadb.cluster.report import driver_status
 from balsadb.cluster.wire import APPEND, BULK, CONTROL
-from balsadb.errors import BalsaError, DiskFailed, EmptiedDisk, Overloaded, StorageError
+from balsadb.errors import (
+    BalsaError,
+    DiskFailed,
+    EmptiedDisk,
+    NotLeader,
+    Overloaded,
+    StorageError,
+)
 from balsadb.raft import (
     AppendRequest,
     AppendResponse,
+    MembersChange,
     Message,
     Raft,
-    RaftOptions,
     Ready,
     SnapshotOffer,
+    decode_change,
 )
 from balsadb.types import (
-    ENTRY_MEMBERS,
+    ENTRY_CHANGE,
     ENTRY_NORMAL,
     NO_NODE,
     LogIndex,
@@ -87,7 +95,9 @@ class Driver:
         self._gone = NO_NODE
         self._eager_campaigns = EAGER_CAMPAIGNS
         self._alone = boot.raft_state.members.nodes == (options.node,)
-        self.raft = Raft(self._raft_options(), state)
+        self.raft = Raft(
+            raft_options(options, self._election_timeout, self._chance.below(1 << 31)), state
+        )
         self._term = state.hard_state.term
         self._role = "follower"
         self._leader = NO_NODE
@@ -103,6 +113,8 @@ class Driver:
         self._jobs: dict[int, Callable[[Any], None]] = {}
         self._job_number = 0
         self.is_ready = False
+        self.removed = ""
+        """Why this node counts as removed from the cluster; empty if it does not."""
 
         self.writer = LogWriter(self._term)
         self.queue = ApplyQueue(
@@ -110,7 +122,7 @@ class Driver:
         )
         self.proposals = Proposals(self._deadlines, self._answers)
         self.reads = Reads(self._deadlines, self._answers, options.reads_max)
-        self.admission = Admission(options, boot.members, boot.known)
+        self.admission = Admission(options, boot.members, boot.known, state.hard_state.commit)
         self.keeper = CheckpointKeeper(options, self, self.raft, boot.newest)
         self.keeper.connect(self.writer, self.queue, self.admission)
         self.leading = Leading(options, self, self._propose_own)
@@ -190,6 +202,23 @@ class Driver:
         if token >= 0:
             self.leading.linker.proposed()
 
+    def change_members(
+        self, token: int, make: Callable[[], MembersChange], *, deadline_ticks: int
+    ) -> None:
+        """Put the change of members that `make` returns into the log; answered once, as a proposal
+        is. `Failed` also with what `make` raises, `InvalidInput` for what cannot be made of the
+        present members, and `NotReady` while another change is under way: nothing happened."""
+        try:
+            if self._role != "leader":
+                raise NotLeader(self._leader)
+            change = make()
+            self.admission.check_change(change)
+            position = self.raft.propose_change(change)
+        except BalsaError as error:
+            self._answers.append((token, Failed(error)))
+            return
+        self.proposals.add(token, [position], deadline_ticks, wait_applied=True)
+
     def read(self, token: int, *, deadline_ticks: int) -> None:
         """A linearizable barrier; answered once: `ReadReady`, or `Failed` with `QuorumLost` at the
         deadline, or `Overloaded` at once. Works on every node."""
@@ -216,7 +245,10 @@ class Driver:
         able = [
             (peer.match, -node)
             for node, peer in peers.items()
-            if node != self.options.node and peer.recent_active and peer.state != "snapshot"
+            if node in self.raft.members
+            and node != self.options.node
+            and peer.recent_active
+            and peer.state != "snapshot"
         ]
         if not able:
             return False
@@ -234,10 +266,6 @@ class Driver:
             wait = 1 + self._chance.below(PEER_DOWN_CAMPAIGN_TICKS)
             self._campaign_tick = self._deadlines.now + wait
 
-    def peer_unreachable(self, node: NodeId) -> None:
-        """A send to the peer failed or was dropped."""
-        self.raft.report_unreachable(node)
-
     # --- completions ---------------------------------------------------------------------------
 
     def wal_done(self, number: int) -> None:
@@ -248,13 +276,15 @@ class Driver:
 
     def apply_done(self, done: ApplyDone) -> None:
         """A piece of apply work is done (in the order of the works)."""
-        work = self.queue.done()
+        work, options = self.queue.done(), self.options
         if isinstance(done, AppliedEntries) and isinstance(work, ApplyEntries):
             last = work.entries[-1]
             self._applied, self._applied_term = last.index, last.term
             for entry in work.entries:
-                if entry.kind == ENTRY_MEMBERS:
-                    self.admission.apply(entry.data)
+                if entry.kind == ENTRY_CHANGE:
+                    members = self.raft.apply_change(entry.index, decode_change(entry.data))
+                    self._alone = members.nodes == (options.node,)
+                self.admission.apply(entry)
             self.keeper.schedule.applied(work.entries)
             self.leading.linker.applied()
             self.raft.on_applied(last.index)
@@ -342,21 +372,6 @@ class Driver:
         return self._job_number
 
     # --- Raft ----------------------------------------------------------------------------------
-
-    def _raft_options(self) -> RaftOptions:
-        options = self.options
-        return RaftOptions(
-            node=options.node,
-            election_timeout=self._election_timeout,
-            election_ticks=options.election_ticks,
-            heartbeat_ticks=options.heartbeat_ticks,
-            message_bytes_max=options.message_bytes_max,
-            inflight_max=options.inflight_max,
-            inflight_bytes_max=options.inflight_bytes_max,
-            uncommitted_bytes_max=options.uncommitted_bytes_max,
-            committed_bytes_max=options.committed_bytes_max,
-            incarnation=self._chance.below(1 << 31),
-        )
 
     def _election_timeout(self, _term: Term) -> int:
         """Ticks until the next campaign: one to two times `election_ticks`, but short after the
@@ -475,7 +490,9 @@ class Driver:
             case Gone():
                 keeper.fetcher.on_gone(source, body)
             case Refused():
-                if body.disk == self.options.disk:
-                    self._effects.fatal = EmptiedDisk(
-                        f"node {source} refuses this node: {body.reason}"
-                    )
+                reason = f"node {source} refuses this node: {body.reason}"
+                if body.disk == self.options.disk and body.removed:
+                    # It stays, for those who do not know yet and may need its vote to learn of it.
+                    self.removed = reason
+                elif body.disk == self.options.disk:
+                    self._effects.fatal = EmptiedDisk(reason)

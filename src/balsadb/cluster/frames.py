@@ -51,10 +51,12 @@ class Gone(msgspec.Struct, array_like=True, frozen=True, tag=5):
 
 
 class Refused(msgspec.Struct, array_like=True, frozen=True, tag=6):
-    """The target's messages are refused: it speaks from `disk`, but the log says otherwise."""
+    """The target's messages are refused: it speaks from `disk`, but the log says otherwise; or it
+    was removed."""
 
     disk: DiskId
     reason: str
+    removed: bool = False
 
 
 PacketBody = ManifestRequest | ManifestData | ChunkRequest | ChunkData | Gone | Refused

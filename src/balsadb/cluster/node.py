@@ -94,13 +94,14 @@ class Node:
         )
         peers = {peer: address for peer, address in members.items() if peer != node}
         pulse = Pulse()
-        service = ClusterService(settings, peers, pulse)
+        service = ClusterService(settings, pulse)
         body = Body(
             driver=Driver(options, boot),
             parts=Parts(boot.wal, boot.applier, JobRunner(boot.store, boot.applier)),
             cluster=cluster,
             peers=peers,
-            peer_socket=_peer_socket(settings) if peers else None,
+            address=members.get(node) or f"{settings.peer_host}:{settings.peer_port}",
+            peer_socket=_peer_socket(settings) if settings.members else None,
         )
         shell = Shell(settings, body, service.handle_call, fatal)
         service.bind(shell, boot.applier, digests)

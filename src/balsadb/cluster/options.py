@@ -3,9 +3,11 @@
 Times are in ticks (50 ms unless configured otherwise), sizes in bytes.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from balsadb.types import ClusterId, DiskId, GroupId, NodeId
+from balsadb.raft import RaftOptions
+from balsadb.types import ClusterId, DiskId, GroupId, NodeId, Term
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,3 +69,21 @@ class DriverOptions:
 
     # A leader whose sync takes this long hands leadership over.
     disk_stall_ticks: int = 40
+
+
+def raft_options(
+    options: DriverOptions, election_timeout: Callable[[Term], int], incarnation: int
+) -> RaftOptions:
+    """What of it concerns Raft."""
+    return RaftOptions(
+        node=options.node,
+        election_timeout=election_timeout,
+        election_ticks=options.election_ticks,
+        heartbeat_ticks=options.heartbeat_ticks,
+        message_bytes_max=options.message_bytes_max,
+        inflight_max=options.inflight_max,
+        inflight_bytes_max=options.inflight_bytes_max,
+        uncommitted_bytes_max=options.uncommitted_bytes_max,
+        committed_bytes_max=options.committed_bytes_max,
+        incarnation=incarnation,
+    )

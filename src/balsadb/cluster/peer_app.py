@@ -1,7 +1,7 @@
 """Incoming lanes: a plain ASGI application on the peer port.
 
 Each POST `/lane/<name>` is one lane from one peer; its body never ends while both live. A stream
-without the cluster's secret, of another cluster, or from a node that is not a member is refused
+without the cluster's secret, of another cluster, or from a node that was removed is refused
 with a 4xx that names the field, before a byte of it is read. A frame that cannot be read is dropped
 and the stream goes on: a newer node may say what this one does not know; the answer at the stream's
 end tells of it. Runs on the shell's event loop.
@@ -18,6 +18,7 @@ import uvicorn
 from balsadb.cluster.http_limits import BoundedHttpProtocol
 from balsadb.cluster.wire import (
     FRAME_BYTES_MAX,
+    HEADER_ADDRESS,
     HEADER_CLUSTER,
     HEADER_NODE,
     HEADER_PROCESS,
@@ -52,19 +53,20 @@ class Refusal(msgspec.Struct, frozen=True):
 class PeerApp:
     """The ASGI application of the peer port.
 
+    `refuses(node)` says why streams of a node are not taken; empty if they are.
     `on_frame(lane, source, payload)` is called for each frame in order and raises `MalformedBody`
-    for one that it cannot read; `on_open(source,
-    process)` and `on_close(source)` when a stream of that node starts and ends.
+    for one that it cannot read; `on_open(source, process, address)` and `on_close(source)` when a
+    stream of that node starts and ends.
     """
 
     def __init__(
-        self, cluster: ClusterId, secret: str, members: Callable[[], set[NodeId]], on_frame: OnFrame
+        self, cluster: ClusterId, secret: str, refuses: Callable[[NodeId], str], on_frame: OnFrame
     ) -> None:
         self._cluster = cluster
         self._secret = secret.encode()
-        self._members = members
+        self._refuses = refuses
         self._on_frame = on_frame
-        self.on_open: Callable[[NodeId, str], None] = lambda source, process: None
+        self.on_open: Callable[[NodeId, str, str], None] = lambda source, process, address: None
         self.on_close: Callable[[NodeId], None] = lambda source: None
         self.refused_count = 0
         self._complained: set[tuple[str, str]] = set()
@@ -82,7 +84,10 @@ class PeerApp:
             return
         lane = str(scope["path"]).removeprefix("/lane/")
         source = NodeId(int(headers[HEADER_NODE]))
-        self.on_open(source, headers.get(HEADER_PROCESS, b"").decode("latin-1"))
+        process, address = (
+            headers.get(name, b"").decode("latin-1") for name in (HEADER_PROCESS, HEADER_ADDRESS)
+        )
+        self.on_open(source, process, address)
         try:
             await self._read(lane, source, receive)
         except InvalidInput as error:
@@ -130,8 +135,9 @@ class PeerApp:
             )
         node = headers.get(HEADER_NODE, b"")
         is_number = node.isdigit() and len(node) <= _NODE_DIGITS_MAX
-        if not is_number or NodeId(int(node)) not in self._members():
-            return Refusal(403, HEADER_NODE, "must be a member of this cluster")
+        rule = self._refuses(NodeId(int(node))) if is_number else "must be a node's number"
+        if rule:
+            return Refusal(403, HEADER_NODE, rule)
         path = str(scope["path"])
         if scope["method"] != "POST" or path.removeprefix("/lane/") not in FRAME_BYTES_MAX:
             return Refusal(

@@ -19,6 +19,8 @@ from typing import Any, TypeVar, cast
 
 import msgspec
 
+from balsadb.cluster import membership
+from balsadb.cluster.driver import Driver
 from balsadb.cluster.effects import Answer, Committed, Failed
 from balsadb.cluster.performers import Applier
 from balsadb.cluster.replicas import Digests, ObservedDatabase, ReplicaDigests, compare
@@ -43,6 +45,7 @@ from balsadb.errors import (
     Overloaded,
     QuorumLost,
 )
+from balsadb.raft import MembersChange
 from balsadb.types import LogIndex, NodeId
 
 T = TypeVar("T")
@@ -70,9 +73,8 @@ class ClusterService:
     """One node's service; create it before the shell starts, `attach` it to the loop that will
     call it."""
 
-    def __init__(self, settings: NodeSettings, peers: dict[NodeId, str], pulse: Pulse) -> None:
+    def __init__(self, settings: NodeSettings, pulse: Pulse) -> None:
         self._settings = settings
-        self._peers = peers
         self._pulse = pulse
         self._loop: asyncio.AbstractEventLoop | None = None
         self._shell: Shell | None = None
@@ -305,6 +307,46 @@ class ClusterService:
         future = asyncio.run_coroutine_threadsafe(self._run_here(request), self._loop)
         return msgspec.msgpack.encode(await asyncio.wrap_future(future))
 
+    # --- members ---
+
+    async def members(self) -> list[dict[str, Any]]:
+        """Every member, as this node knows it: roles, addresses, and progress if it leads."""
+        return await asyncio.wrap_future(self.shell.members())
+
+    async def add_member(self, node: int, address: str, timeout_s: float) -> None:
+        """Take a node in as a learner (leader only, like all of these)."""
+        await self._change(
+            lambda driver, known: membership.adding(driver, known, node, address), timeout_s
+        )
+
+    async def move_member(self, node: int, address: str, timeout_s: float) -> None:
+        """Reach a member at another address."""
+        await self._change(
+            lambda driver, known: membership.moving(driver, known, node, address), timeout_s
+        )
+
+    async def promote_member(self, node: int, timeout_s: float) -> None:
+        """Give a learner a vote."""
+        await self._change(lambda driver, _: membership.promoting(driver, node), timeout_s)
+
+    async def remove_member(self, node: int, *, force: bool, timeout_s: float) -> None:
+        """Take a member out, for good."""
+        await self._change(
+            lambda driver, _: membership.removing(driver, node, force=force), timeout_s
+        )
+
+    async def transfer_leader(self, node: int) -> None:
+        """Hand leadership to a voter. NotReady if it does not lead in time."""
+        if not await asyncio.wrap_future(self.shell.transfer_to(NodeId(node))):
+            raise NotReady(f"node {node} did not take over in time: is it reached, and up to date?")
+
+    async def _change(
+        self, make: Callable[[Driver, dict[NodeId, str]], MembersChange], timeout_s: float
+    ) -> None:
+        await self._wait_applied(timeout_s)
+        future = self.shell.change_members(make, timeout_s)
+        await self._answer(future, timeout_s, write=True)
+
     # --- figures ---
 
     async def status(self) -> dict[str, Any]:
@@ -317,7 +359,7 @@ class ClusterService:
         status["tail"] = database.tail_rows
         status["codes"] = database.codes._asdict()
         status["distances_at_ready"] = self._distances_at_ready
-        status["addresses"] = {str(node): address for node, address in self._peers.items()}
+        status["addresses"] = {str(node): address for node, address in self.shell.peers.items()}
         return status
 
     async def verify(self, timeout_s: float) -> dict[str, Any]:
@@ -326,11 +368,12 @@ class ClusterService:
         index = LogIndex(marked.operation_id)
         assert self._digests is not None
         nodes: dict[int, Digests | str] = {}
-        asked = [self._digests_of(peer, index, timeout_s) for peer in self._peers]
+        peers = self.shell.peers
+        asked = [self._digests_of(peer, index, timeout_s) for peer in peers]
         answers = await asyncio.gather(*asked)
         async with asyncio.timeout(timeout_s):
             nodes[self._settings.node] = await asyncio.wrap_future(self._digests.at(index))
-        nodes.update(zip(self._peers, answers, strict=True))
+        nodes.update(zip(peers, answers, strict=True))
         return cast("dict[str, Any]", compare(index, nodes))
 
     async def _digests_of(self, peer: NodeId, index: LogIndex, timeout_s: float) -> Digests | str:

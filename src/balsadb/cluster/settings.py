@@ -46,6 +46,7 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     `members` maps a node id to its peer address (`host:port`); it counts only on an empty data
     directory, must be the same on all nodes, and must contain `node`. Empty means a cluster of one.
+    `join`: this node came later: it is not among them, and waits to be taken in.
     """
 
     node: int = 1
@@ -55,6 +56,7 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True):
     peer_host: str = "127.0.0.1"
     peer_port: int = PEER_PORT
     members: dict[int, str] = {}
+    join: bool = False
     cluster_name: str = "balsadb"
     cluster_secret: str = ""
     api_key: str = ""
@@ -100,10 +102,18 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True):
             raise InvalidInput("host", "needs an `api_key` to listen beyond loopback")
         if self.peer_host not in _LOOPBACK and not self.cluster_secret:
             raise InvalidInput("peer_host", "needs a `cluster_secret` to listen beyond loopback")
-        if not self.members:
-            return
-        if self.node not in self.members:
-            raise InvalidInput("members", f"must contain this node, number {self.node}")
+        if self.join and not self.members:
+            raise InvalidInput("join", "needs the first members of the cluster: `members`")
+        if self.members:
+            self._check_members()
+
+    def _check_members(self) -> None:
+        if self.join and self.node in self.members:
+            raise InvalidInput("join", f"is for a node that is not in `members`; {self.node} is")
+        if not self.join and self.node not in self.members:
+            raise InvalidInput(
+                "members", f"must contain this node, number {self.node}; or it came later: `join`"
+            )
         if self.port == self.peer_port != 0 and self.host == self.peer_host:
             raise InvalidInput("peer_port", f"must differ from `port`; both are {self.port}")
         seen: set[str] = set()

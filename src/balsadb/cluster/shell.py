@@ -25,6 +25,7 @@ from balsadb.cluster.driver import Driver
 from balsadb.cluster.effects import Answer, Failed
 from balsadb.cluster.executors import Executors, Parts
 from balsadb.cluster.frames import decode_frame
+from balsadb.cluster.membership import describe
 from balsadb.cluster.peer_app import PeerApp, peer_server
 from balsadb.cluster.rpc import Calls, Handler
 from balsadb.cluster.settings import NodeSettings
@@ -33,6 +34,7 @@ from balsadb.cluster.waiters import Waiter, Waiters
 from balsadb.cluster.wire import FORWARD
 from balsadb.cluster.workers import Fatal
 from balsadb.errors import BalsaError, MalformedBody, NotReady, OutcomeUnknown
+from balsadb.raft import MembersChange
 from balsadb.types import ClusterId, NodeId
 
 TRANSFER_WAIT_S = 1.0
@@ -48,7 +50,9 @@ class Body:
     parts: Parts
     cluster: ClusterId
     peers: dict[NodeId, str]
-    """Node id -> peer address, without this node."""
+    """Node id -> peer address of the first members, without this node."""
+    address: str
+    """Where peers reach this node."""
     peer_socket: socket.socket | None
     """Bound already, so that a port in use is an error before anything runs."""
 
@@ -78,6 +82,9 @@ class Shell:
         self.on_ready: Callable[[], None] = lambda: None
         """Called once, on the loop, when the node became ready and before it acts on that."""
         self._was_ready = False
+        self.peers = dict(body.peers)
+        """Peer address of every other member; replaced, never changed."""
+        self._peers_version: int = -1
 
     # --- life ---
 
@@ -120,6 +127,40 @@ class Shell:
 
         return self._ask(event, NotReady)
 
+    def change_members(
+        self, make: Callable[[Driver, dict[NodeId, str]], MembersChange], timeout_s: float
+    ) -> Future[Answer]:
+        """Propose the change that `make(driver, addresses of all members)` returns on the loop, or
+        answer what it raises."""
+        deadline = self._ticks(timeout_s)
+        driver = self.driver
+
+        def event(token: int) -> None:
+            addresses = {**self.peers, NodeId(self._settings.node): self._body.address}
+            driver.change_members(token, lambda: make(driver, addresses), deadline_ticks=deadline)
+
+        return self._ask(event, OutcomeUnknown)
+
+    def members(self) -> Future[list[dict[str, Any]]]:
+        """Every member as this node knows it (`membership.describe`)."""
+        return asyncio.run_coroutine_threadsafe(self._members(), self._loop)
+
+    async def _members(self) -> list[dict[str, Any]]:
+        return describe(self.driver, self.peers, self._body.address)
+
+    def transfer_to(self, target: NodeId) -> Future[bool]:
+        """Hand leadership to a voter; whether it leads within `TRANSFER_WAIT_S`."""
+        return asyncio.run_coroutine_threadsafe(self._transfer_to(target), self._loop)
+
+    async def _transfer_to(self, target: NodeId) -> bool:
+        self.driver.raft.transfer(target)
+        self._event(lambda: None)  # look at what it wants to send
+        for _ in range(int(TRANSFER_WAIT_S / 0.01)):
+            if self.driver.leader == target:
+                return True
+            await asyncio.sleep(0.01)
+        return False
+
     def call(self, target: NodeId, kind: str, payload: bytes, timeout_s: float) -> Future[bytes]:
         """Ask another node (see `balsadb.cluster.rpc`)."""
         assert self._calls is not None
@@ -154,8 +195,14 @@ class Shell:
         body, settings = self._body, self._settings
         node = NodeId(settings.node)
         self._transport = Transport(
-            node, body.cluster, settings.cluster_secret, body.peers, self._peer_down
+            node,
+            body.cluster,
+            settings.cluster_secret,
+            body.address,
+            body.peers,
+            self._peer_down,
         )
+        self._refresh_peers()
         self._calls = Calls(self._transport.send, self._handler)
         async with asyncio.TaskGroup() as group:
             if body.peer_socket is not None:
@@ -174,7 +221,7 @@ class Shell:
         app = PeerApp(
             self._body.cluster,
             self._settings.cluster_secret,
-            lambda: set(self._body.peers),
+            self._refuses,
             self._on_frame,
         )
         assert self._transport is not None
@@ -220,6 +267,7 @@ class Shell:
     def _perform(self) -> None:
         while True:
             effects = self.driver.take()
+            self._refresh_peers()
             if not self._was_ready and self.driver.is_ready:
                 self._was_ready = True
                 self.on_ready()
@@ -234,10 +282,29 @@ class Shell:
                 self._fatal(effects.fatal)
                 return
 
+    def _refresh_peers(self) -> None:
+        """Members came, went or moved: send to those that are."""
+        known = self.driver.admission.known
+        if known.version == self._peers_version or self._transport is None:
+            return
+        self._peers_version = known.version
+        first, told = self._body.peers, known.addresses
+        self.peers = {
+            node: told[node] if node in told else first[node]
+            for node in known.roles.nodes
+            if node != self._settings.node and (node in told or node in first)
+        }
+        self._transport.set_peers(self.peers)
+
+    def _refuses(self, node: NodeId) -> str:
+        if node in self.driver.admission.known.removed:
+            return "must not be that of a node that was removed from this cluster"
+        return "must not be this node's own" if node == self._settings.node else ""
+
     def _send(self, lane: str, target: NodeId, data: bytes) -> None:
         assert self._transport is not None
         if not self._transport.send(lane, target, data):
-            self.driver.peer_unreachable(target)
+            self.driver.raft.report_unreachable(target)
 
     def _ask(self, event: Callable[[int], None], at_stop: type[BalsaError]) -> Future[Answer]:
         future: Future[Answer] = Future()

@@ -17,6 +17,7 @@ import httpx2
 from balsadb.cluster.wire import (
     CONTROL,
     FRAME_BYTES_MAX,
+    HEADER_ADDRESS,
     HEADER_CLUSTER,
     HEADER_NODE,
     HEADER_PROCESS,
@@ -173,6 +174,7 @@ class Transport:
         node: NodeId,
         cluster: ClusterId,
         secret: str,
+        address: str,
         addresses: dict[NodeId, str],
         on_down: Callable[[NodeId], None],
     ) -> None:
@@ -181,29 +183,53 @@ class Transport:
             HEADER_NODE: str(node),
             HEADER_PROCESS: secrets.token_hex(8),
             HEADER_SECRET: secret,
+            HEADER_ADDRESS: address,
             "content-type": "application/octet-stream",
         }
-        timeout = httpx2.Timeout(
-            None, connect=CONNECT_TIMEOUT_S, write=WRITE_TIMEOUT_S, pool=CONNECT_TIMEOUT_S
-        )
-        limits = httpx2.Limits(max_connections=len(LANES) + 1, max_keepalive_connections=0)
+        self._headers = headers
         self._on_down = on_down
-        self._addresses = addresses
-        # Plain HTTP between nodes today: verify=False only skips loading certificates at start.
-        self._clients = {
-            peer: httpx2.AsyncClient(
-                headers=headers, timeout=timeout, limits=limits, trust_env=False, verify=False
-            )
-            for peer in addresses
-        }
-        self._lanes = {
-            (peer, name): Lane(name, f"http://{address}", self._clients[peer])
-            for peer, address in addresses.items()
-            for name in LANES
-        }
+        self._addresses: dict[NodeId, str] = {}
+        self._clients: dict[NodeId, httpx2.AsyncClient] = {}
+        self._lanes: dict[tuple[NodeId, str], Lane] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+        for peer, at in addresses.items():
+            self._add(peer, at)
         self._probes: dict[NodeId, asyncio.Task[None]] = {}
         self._processes: dict[NodeId, str] = {}
         self._closed = False
+
+    def set_peers(self, addresses: dict[NodeId, str]) -> None:
+        """From now on these are the peers: who is gone is sent nothing more, who moved is sent to
+        the new address."""
+        for peer in list(self._addresses):
+            if addresses.get(peer) != self._addresses[peer]:
+                self._drop(peer)
+        for peer, address in addresses.items():
+            if peer not in self._addresses and not self._closed:
+                self._add(peer, address)
+
+    def _add(self, peer: NodeId, address: str) -> None:
+        # Plain HTTP between nodes today: verify=False only skips loading certificates at start.
+        client = httpx2.AsyncClient(
+            headers=self._headers,
+            timeout=httpx2.Timeout(
+                None, connect=CONNECT_TIMEOUT_S, write=WRITE_TIMEOUT_S, pool=CONNECT_TIMEOUT_S
+            ),
+            limits=httpx2.Limits(max_connections=len(LANES) + 1, max_keepalive_connections=0),
+            trust_env=False,
+            verify=False,
+        )
+        self._addresses[peer], self._clients[peer] = address, client
+        for name in LANES:
+            self._lanes[peer, name] = Lane(name, f"http://{address}", client)
+
+    def _drop(self, peer: NodeId) -> None:
+        """Its lanes are closed in the background, after what is queued."""
+        del self._addresses[peer]
+        lanes = [self._lanes.pop((peer, name)) for name in LANES]
+        task = asyncio.get_running_loop().create_task(_close(lanes, self._clients.pop(peer)))
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
 
     @property
     def dropped(self) -> int:
@@ -224,12 +250,15 @@ class Transport:
             return False
         return found.send(payload, lambda refused: self._failed(target, refused))
 
-    def heard(self, source: NodeId, process: str) -> None:
-        """A stream from `source` opened: its process lives, so try our lanes to it at once.
+    def heard(self, source: NodeId, process: str, address: str = "") -> None:
+        """A stream from `source` opened: its process lives, so try our lanes to it at once. One of
+        a node that this one has not heard of yet is answered at the `address` that it gives.
 
         If it is another process than before, the one that our open lanes lead to is gone: a lane
         that was idle would lose its next frame before it noticed.
         """
+        if address and source not in self._addresses and not self._closed:
+            self._add(source, address)
         if self._processes.get(source, process) != process:
             self._give_up(source)
         self._processes[source] = process
@@ -249,7 +278,7 @@ class Transport:
         self._closed = True
         for task in self._probes.values():
             task.cancel()
-        await asyncio.gather(*(lane.close() for lane in self._lanes.values()))
+        await asyncio.gather(*(lane.close() for lane in self._lanes.values()), *self._closing)
         for client in self._clients.values():
             await client.aclose()
 
@@ -281,3 +310,8 @@ class Transport:
             self._lanes[peer, CONTROL].reset_backoff()
         finally:
             self._probes.pop(peer, None)
+
+
+async def _close(lanes: list[Lane], client: httpx2.AsyncClient) -> None:
+    await asyncio.gather(*(lane.close() for lane in lanes))
+    await client.aclose()

@@ -27,6 +27,8 @@ LANES = tuple(FRAME_BYTES_MAX)
 HEADER_SECRET = "balsa-secret"
 HEADER_CLUSTER = "balsa-cluster"
 HEADER_NODE = "balsa-node"
+HEADER_ADDRESS = "balsa-address"
+"""Where the node itself is reached by its peers: for those that have not heard of it yet."""
 HEADER_PROCESS = "balsa-process"
 """A random word that differs between two runs of a node."""
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from balsadb.api import collections, points, queries
+from balsadb.api import cluster, collections, points, queries
 from balsadb.api.identifiers import PointId, parse_id, parse_ids, parse_path_id
 from balsadb.api.limits import BATCH_POINTS_MAX, PAGE_MAX, SEARCH_BATCH_MAX
 from balsadb.api.options import DEFAULT_OPTIONS, Options
@@ -42,6 +42,7 @@ from balsadb.errors import CollectionNotFound, InvalidInput, LimitExceeded, Poin
 T = TypeVar("T")
 
 SCROLL_DEFAULT = 10
+NODE_DIGITS_MAX = 9
 HEAVY_PAGE = 256
 """A page of more points is read on a thread."""
 
@@ -107,6 +108,43 @@ class Operations:
     async def cluster_verify(self, call: Call) -> Any:
         """All nodes' digests at one log index."""
         return await self.service.verify(self._timeout_s(call))
+
+    # --- members ---
+
+    async def list_members(self, call: Call) -> Any:
+        """Every member."""
+        del call
+        return await self.service.members()
+
+    async def add_member(self, call: Call) -> Any:
+        """A learner more."""
+        body: cluster.AddMember = call.body
+        await self.service.add_member(body.id, body.address, self._timeout_s(call))
+        return True
+
+    async def move_member(self, call: Call) -> Any:
+        """Another address of a member."""
+        body: cluster.MoveMember = call.body
+        await self.service.move_member(_member(call), body.address, self._timeout_s(call))
+        return True
+
+    async def promote_member(self, call: Call) -> Any:
+        """A vote for a learner."""
+        await self.service.promote_member(_member(call), self._timeout_s(call))
+        return True
+
+    async def remove_member(self, call: Call) -> Any:
+        """A member less."""
+        body: cluster.RemoveMember = call.body
+        timeout_s = self._timeout_s(call)
+        await self.service.remove_member(_member(call), force=body.force, timeout_s=timeout_s)
+        return True
+
+    async def transfer_leader(self, call: Call) -> Any:
+        """Another leader."""
+        body: cluster.Transfer = call.body
+        await self.service.transfer_leader(body.to)
+        return True
 
     # --- collections ---
 
@@ -396,3 +434,11 @@ def _merged(
             if value is not None:
                 given[name] = value
     return HnswParams(**given)
+
+
+def _member(call: Call) -> int:
+    """The node in the path."""
+    text = call.values["member"]
+    if not (text.isascii() and text.isdecimal() and len(text) <= NODE_DIGITS_MAX):
+        raise InvalidInput("member", "must be a node's number")
+    return int(text)

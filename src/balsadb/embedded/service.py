@@ -69,6 +69,30 @@ class Service(Protocol):
         """Compare all nodes' digests at one log index. Leader only."""
         ...
 
+    async def members(self) -> list[dict[str, Any]]:
+        """Every member, as this node knows it."""
+        ...
+
+    async def add_member(self, node: int, address: str, timeout_s: float) -> None:
+        """Take a node in as a learner. This and the next ones: leader only."""
+        ...
+
+    async def move_member(self, node: int, address: str, timeout_s: float) -> None:
+        """Reach a member at another address."""
+        ...
+
+    async def promote_member(self, node: int, timeout_s: float) -> None:
+        """Give a learner a vote."""
+        ...
+
+    async def remove_member(self, node: int, *, force: bool, timeout_s: float) -> None:
+        """Take a member out, for good."""
+        ...
+
+    async def transfer_leader(self, node: int) -> None:
+        """Hand leadership to a voter."""
+        ...
+
     def ready(self) -> tuple[bool, str]:
         """Whether the node can serve, and a sentence that says why or why not."""
         ...

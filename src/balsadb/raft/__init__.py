@@ -1,11 +1,12 @@
 """Agreeing on a log: Raft (Ongaro & Ousterhout, USENIX ATC 2014; Ongaro's thesis, 2014) as a pure
 machine. Events in, ordered effects out; no clock, disk, socket, thread or chance of its own.
 
-**Vocabulary.** A *node* votes if it is one of the *members*. A *term* is an election's number; each
-has at most one *leader*. An *entry* has a log index and a term; it is *committed* when a majority
-holds it durably and the leader commits something of its own term at or after it. A *snapshot* is a
-checkpoint standing in for the log's beginning. A *quorum* is a majority (of both halves, while
-members change). A *tick* is the host's unit of time. A *Ready* is one batch of orders to the host.
+**Vocabulary.** A *node* votes if it is one of the *members*, unless it is a *learner*. A *term* is
+an election's number; each has at most one *leader*. An *entry* has a log index and a term; it is
+*committed* when a majority holds it durably and the leader commits something of its own term at or
+after it. A *snapshot* is a checkpoint standing in for the log's beginning. A *quorum* is a majority
+(of both halves, while members change). A *tick* is the host's unit of time. A *Ready* is one batch
+of orders to the host.
 
 **The host's loop.** Deliver what arrived (`step`), then time (`tick`), wishes (`propose`,
 `read_index`, `transfer`) and completions (`on_persisted`, `on_applied`); then, while `has_ready()`,
@@ -24,7 +25,9 @@ The next Ready may be taken before the last one is durable.
 and term back-off (5.3), read index (thesis 6.4), leadership transfer (3.10), forget-leader, joint
 quorums (4.3). Where we differ: events only mark work and `ready()` sends it, so a burst costs one
 message a follower; reads share confirmation rounds; snapshot offers are repeated until the follower
-has caught up; a vote request waits for the fsync.
+has caught up; a vote request waits for the fsync; votes tell what is committed (as raft-rs does); a
+change of members that cannot be made is refused instead of becoming an empty entry, and so is one
+before the leader's first own commit.
 
 **Invariants.** At most one leader a term; one vote a term, durable before it is told. A message of
 term t leaves only when term t is durable (pre-votes name a term they would use). The leader's
@@ -36,15 +39,16 @@ Assertions watch these and stay on in production: a violated one must end the pr
 time in all; entry data is never copied. Messages: one append and one answer a follower for all that
 was proposed between two Readies; a heartbeat round for all reads asked meanwhile.
 
-**What it does not do.** It does not store, send, encode entries, measure time or log. It does not
-change members: `ENTRY_MEMBERS` passes through as committed data. No learners, no leases: a read
-always asks a quorum. It trusts its peers (no Byzantine faults) and its disk: a node that lost
-synced data must not come back under its old id.
+**What it does not do.** It does not store, send, encode entries, measure time or log. No leases: a
+read always asks a quorum. It does not decide when a learner has caught up: its host does. It trusts
+its peers (no Byzantine faults) and its disk: a node that lost synced data must not come back under
+its old id.
 
-Read in this order: messages, members, quorum, progress, log, writes, ready, reads, core,
+Read in this order: messages, members, changes, quorum, progress, log, writes, ready, reads, core,
 replication, roles/, raft.
 """
 
+from balsadb.raft.changes import Change, MembersChange, decode_change, encode_change
 from balsadb.raft.members import Members, SnapshotMeta
 from balsadb.raft.messages import (
     AppendRequest,
@@ -78,9 +82,11 @@ __all__ = [
     "AppendRequest",
     "AppendResponse",
     "Body",
+    "Change",
     "Heartbeat",
     "HeartbeatResponse",
     "Members",
+    "MembersChange",
     "Message",
     "PeerStatus",
     "Raft",
@@ -99,5 +105,7 @@ __all__ = [
     "VoteRequest",
     "VoteResponse",
     "decode",
+    "decode_change",
     "encode",
+    "encode_change",
 ]

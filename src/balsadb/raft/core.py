@@ -32,9 +32,11 @@ class Core:
         self.options = options
         self.node = options.node
         self.term = hard_state.term
-        self.vote = hard_state.vote
+        self.voted_for = hard_state.vote
         self.leader = NO_NODE
         self.members = members
+        self.members_index = log.applied
+        """The log index that `members` is of: a change before it is in them already."""
         self.log = log
         self.writes = Writes(hard_state.term)
         self.snapshot: SnapshotMeta | None = None
@@ -50,12 +52,16 @@ class Core:
 
     @property
     def can_campaign(self) -> bool:
-        """Whether this node votes at all."""
+        """Whether this node votes at all, as far as it knows."""
         return self.node in self.members
 
     def others(self) -> list[NodeId]:
-        """Every member but this node, sorted."""
+        """Every member but this node, learners too, sorted."""
         return [node for node in self.members.nodes if node != self.node]
+
+    def other_voters(self) -> list[NodeId]:
+        """Every member but this node whose vote counts, sorted."""
+        return [node for node in self.others() if node in self.members]
 
     def draw_timeout(self) -> int:
         """Ticks of silence until the next campaign."""
@@ -68,6 +74,17 @@ class Core:
         self._reads_count += 1
         assert self._reads_count < 1 << COUNT_BITS, "read ids of this incarnation are used up"
         return self.options.incarnation << COUNT_BITS | self._reads_count
+
+    def vote(self, *, rejected: bool = False, pre_vote: bool = False) -> VoteResponse:
+        """An answer to a vote request, with the newest fact of what is committed."""
+        return VoteResponse(rejected, pre_vote, self.log.commit, self.commit_term)
+
+    @property
+    def commit_term(self) -> Term:
+        """The term of the entry at the commit index."""
+        term = self.log.term(self.log.commit)
+        assert term is not None, "what is committed ends at the anchor or after it"
+        return term
 
     def send(self, target: NodeId, body: Body, term: Term | None = None) -> None:
         """Queue a message at `term` (this node's own if None), for now or for after the fsync."""
@@ -83,7 +100,7 @@ class Core:
         """Replace log and members by a snapshot, which the host has staged."""
         self.log.restore(snapshot)
         self.writes.truncate(LogIndex(snapshot.index + 1))
-        self.members = snapshot.members
+        self.members, self.members_index = snapshot.members, snapshot.index
         self.snapshot = self.restored = snapshot
 
     def take_outbox(self) -> None:

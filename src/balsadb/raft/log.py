@@ -116,6 +116,11 @@ class Log:
             end += 1
         return self._entries[start:end]
 
+    def has_unapplied(self, kind: int) -> bool:
+        """Whether an entry of that kind is committed and not applied yet."""
+        first, stop = (max(at - self.anchor_index, 0) for at in (self.applied, self.commit))
+        return any(self._entries[at].kind == kind for at in range(first, stop))
+
     # ------------------------------------------------------------------------------ growth
 
     def append(self, entries: Sequence[Entry]) -> None:

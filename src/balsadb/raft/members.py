@@ -1,8 +1,7 @@
 """Who votes: the members of the group, and the snapshot mark that carries them.
 
 Members are data of the replicated state machine. The core is told them at start and by a snapshot;
-it does not change them by itself (a membership change is passed through the log as committed data
-of kind `ENTRY_MEMBERS`, and the host tells the core what came of it).
+a change travels through the log (`changes`) and takes effect when the host applies it.
 """
 
 from collections.abc import Iterable
@@ -13,30 +12,34 @@ from balsadb.types import LogIndex, NodeId, Term
 
 
 class Members(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """The voters of the group.
+    """The members of the group. All tuples are sorted, and each node is in one role (but that a
+    node may be in both `voters` and `outgoing`, and one of `learners_next` is in `outgoing`).
 
     `outgoing` is empty except during a joint change (Ongaro's thesis, section 4.3): then every
-    decision needs a majority of `voters` *and* one of `outgoing`. Learners will join as a further
-    field at the end, so that older bytes still decode.
+    decision needs a majority of `voters` *and* one of `outgoing`. `learners` receive the log and
+    decide nothing. `learners_next` still vote in `outgoing` and become learners when the change
+    ends. `auto_leave`: a leader ends the joint change by itself.
     """
 
     voters: tuple[NodeId, ...]
     outgoing: tuple[NodeId, ...] = ()
+    learners: tuple[NodeId, ...] = ()
+    learners_next: tuple[NodeId, ...] = ()
+    auto_leave: bool = False
 
     @classmethod
-    def of(cls, voters: Iterable[int], outgoing: Iterable[int] = ()) -> "Members":
+    def of(
+        cls, voters: Iterable[int], outgoing: Iterable[int] = (), learners: Iterable[int] = ()
+    ) -> "Members":
         """Members from plain numbers, sorted, each once."""
-        return cls(
-            tuple(NodeId(node) for node in sorted(set(voters))),
-            tuple(NodeId(node) for node in sorted(set(outgoing))),
-        )
+        return cls(_sorted(voters), _sorted(outgoing), _sorted(learners))
 
     @property
     def nodes(self) -> tuple[NodeId, ...]:
-        """Every node that votes in either half, sorted."""
-        if not self.outgoing:
+        """Every node that votes in either half or learns, sorted: those the log is sent to."""
+        if not self.outgoing and not self.learners:
             return self.voters
-        return tuple(sorted({*self.voters, *self.outgoing}))
+        return _sorted({*self.voters, *self.outgoing, *self.learners, *self.learners_next})
 
     @property
     def is_joint(self) -> bool:
@@ -48,9 +51,17 @@ class Members(msgspec.Struct, array_like=True, frozen=True, gc=False):
         """Whether one node alone decides."""
         return len(self.voters) == 1 and not self.outgoing
 
+    def learns(self, node: NodeId) -> bool:
+        """Whether the node receives the log and decides nothing."""
+        return node in self.learners
+
     def __contains__(self, node: object) -> bool:
         """Whether the node votes (in either half)."""
         return node in self.voters or node in self.outgoing
+
+
+def _sorted(nodes: Iterable[int]) -> tuple[NodeId, ...]:
+    return tuple(NodeId(node) for node in sorted(set(nodes)))
 
 
 class SnapshotMeta(msgspec.Struct, array_like=True, frozen=True, gc=False):

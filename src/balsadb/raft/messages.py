@@ -61,12 +61,18 @@ class HeartbeatResponse(msgspec.Struct, array_like=True, frozen=True, gc=False, 
 class VoteRequest(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=5):
     """Candidate -> voter: its last entry. With `pre_vote` it only asks whether an election could
     be won, and the envelope's term is the one it *would* use (thesis, section 9.6). `transfer`:
-    the old leader asked for this election, so the voters' loyalty to it does not count."""
+    the old leader asked for this election, so the voters' loyalty to it does not count.
+
+    Votes, asked and answered, tell how far the log is known to be committed (`commit`, the term of
+    the entry there): a leader that was removed may be the only one to know that, and it can neither
+    lead any more nor vote for a shorter log than its own (raft-rs: `maybe_commit_by_vote`)."""
 
     last_index: LogIndex
     last_term: Term
     pre_vote: bool = False
     transfer: bool = False
+    commit: LogIndex = LogIndex(0)
+    commit_term: Term = Term(0)
 
 
 class VoteResponse(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=6):
@@ -74,6 +80,8 @@ class VoteResponse(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=6
 
     rejected: bool = False
     pre_vote: bool = False
+    commit: LogIndex = LogIndex(0)
+    commit_term: Term = Term(0)
 
 
 class ReadIndexRequest(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=7):

@@ -8,9 +8,11 @@ Invariants: match < next; match never decreases in a term; in-flight appends onl
 """
 
 from collections import deque
+from collections.abc import Callable
 
+from balsadb.raft.members import Members
 from balsadb.raft.ready import PeerState, PeerStatus
-from balsadb.types import LogIndex
+from balsadb.types import LogIndex, NodeId
 
 
 class Inflights:
@@ -149,3 +151,12 @@ class Progress:
         return PeerStatus(
             self.match, self.next, self.state, self.recent_active, len(self.inflights)
         )
+
+
+def adopt(progress: dict[NodeId, Progress], members: Members, make: Callable[[], Progress]) -> None:
+    """The members changed: forget who is gone, `make` progress for who came. Changed in place."""
+    for node in [node for node in progress if node not in members.nodes]:
+        del progress[node]
+    for node in members.nodes:
+        if node not in progress:
+            progress[node] = make()

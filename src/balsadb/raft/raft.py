@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from balsadb.errors import Corruption, InvalidInput, NotLeader
+from balsadb.raft.changes import MembersChange, changed
 from balsadb.raft.core import Core
 from balsadb.raft.log import Log
 from balsadb.raft.members import Members, SnapshotMeta
@@ -29,7 +30,7 @@ from balsadb.raft.roles.candidate import Candidate
 from balsadb.raft.roles.follower import Follower, needs_snapshot
 from balsadb.raft.roles.leader import Leader
 from balsadb.raft.roles.role import Campaign, CampaignKind, Follow, Lead, Role, Transition
-from balsadb.types import ENTRY_NORMAL, NO_NODE, HardState, LogIndex, NodeId, Term
+from balsadb.types import ENTRY_CHANGE, ENTRY_NORMAL, NO_NODE, HardState, LogIndex, NodeId, Term
 
 
 class Raft:
@@ -58,6 +59,8 @@ class Raft:
         """A message arrived. The host has checked cluster, group, disk and that it is for us."""
         core = self._core
         assert message.target == core.node, f"message for node {message.target}"
+        if isinstance(message.body, VoteRequest | VoteResponse):
+            self._learn_commit(message.body)
         if message.term < core.term:
             self._answer_stale(message)
             return
@@ -81,6 +84,30 @@ class Raft:
         if not isinstance(self._role, Leader):
             raise NotLeader(self._core.leader)
         return self._role.propose(data, kind)
+
+    def propose_change(self, change: MembersChange) -> tuple[LogIndex, Term]:
+        """Append a change of members, an entry of kind `ENTRY_CHANGE`; (index, term) of it. It
+        takes effect when the host applies it (`apply_change`). NotLeader; InvalidInput if it cannot
+        be made of the present members; NotReady while another one may be under way. Then nothing
+        was appended."""
+        if not isinstance(self._role, Leader):
+            raise NotLeader(self._core.leader)
+        return self._role.propose_change(change)
+
+    def apply_change(self, index: LogIndex, change: MembersChange) -> Members:
+        """The host applies the entry of kind `ENTRY_CHANGE` at `index`, in its turn and before
+        `on_applied` reports it; returns the members from now on. One that a snapshot has overtaken
+        changes nothing. Corruption if the members cannot change so."""
+        core = self._core
+        if index <= core.members_index:
+            return core.members
+        try:
+            core.members = changed(core.members, change)
+        except InvalidInput as error:
+            raise Corruption(f"the committed change of members at {index}: {error}") from error
+        core.members_index = index
+        self._follow_through(self._role.on_members())
+        return core.members
 
     def read_index(self) -> int:
         """Ask for a log index that covers everything acknowledged before this call. The answer
@@ -125,6 +152,7 @@ class Raft:
     def on_applied(self, index: LogIndex) -> None:
         """The state machine holds everything up to `index` (of `committed`, or a snapshot)."""
         self._core.log.applied_to(index)
+        self._role.on_applied()
 
     def report_unreachable(self, node: NodeId) -> None:
         """Messages to `node` were lost: the leader probes instead of streaming."""
@@ -179,7 +207,7 @@ class Raft:
         hard_state: HardState | None = None
         if self._hard_state_changed():
             told = self._told_hard_state
-            hard_state = HardState(core.term, core.vote, log.commit)
+            hard_state = HardState(core.term, core.voted_for, log.commit)
             must_sync = must_sync or hard_state.term != told.term or hard_state.vote != told.vote
             self._told_hard_state = hard_state
         soft_state: SoftState | None = None
@@ -226,7 +254,7 @@ class Raft:
             term=core.term,
             role=role.name,
             leader=core.leader,
-            vote=core.vote,
+            vote=core.voted_for,
             commit=log.commit,
             applied=log.applied,
             persisted=log.persisted,
@@ -244,7 +272,9 @@ class Raft:
 
     def _hard_state_changed(self) -> bool:
         core, told = self._core, self._told_hard_state
-        return core.log.commit != told.commit or core.term != told.term or core.vote != told.vote
+        return (
+            core.log.commit != told.commit or core.term != told.term or core.voted_for != told.vote
+        )
 
     def _soft_state_changed(self) -> bool:
         told = self._told_soft_state
@@ -281,23 +311,35 @@ class Raft:
             if core.options.check_quorum or core.options.pre_vote:
                 core.send(message.source, AppendResponse(LogIndex(0)))
         elif isinstance(body, VoteRequest) and body.pre_vote:
-            core.send(message.source, VoteResponse(rejected=True, pre_vote=True))
+            core.send(message.source, core.vote(rejected=True, pre_vote=True))
+
+    def _learn_commit(self, body: VoteRequest | VoteResponse) -> None:
+        """What is committed is so for ever, whoever says it and in whatever term. A candidate that
+        learns of a change of members by this may have counted by a majority that is past."""
+        core = self._core
+        known = isinstance(self._role, Leader) or not core.log.matches(
+            body.commit, body.commit_term
+        )
+        if known or not core.log.commit_to(body.commit):
+            return
+        if isinstance(self._role, Candidate) and core.log.has_unapplied(ENTRY_CHANGE):
+            self._become_follower(core.term, NO_NODE)
 
     def _vote(self, message: Message, request: VoteRequest) -> None:
         """Raft 5.2 and 5.4.1: one vote a term, first come, only for a log as new as ours."""
         core = self._core
         can_vote = (
-            core.vote == message.source
-            or (core.vote == NO_NODE and core.leader == NO_NODE)
+            core.voted_for == message.source
+            or (core.voted_for == NO_NODE and core.leader == NO_NODE)
             or (request.pre_vote and message.term > core.term)
         )
         if not can_vote or not core.log.is_up_to_date(request.last_index, request.last_term):
-            core.send(message.source, VoteResponse(rejected=True, pre_vote=request.pre_vote))
+            core.send(message.source, core.vote(rejected=True, pre_vote=request.pre_vote))
             return
         if not request.pre_vote:
-            core.vote = message.source
+            core.voted_for = message.source
             self._role.election_elapsed = 0
-        core.send(message.source, VoteResponse(pre_vote=request.pre_vote), message.term)
+        core.send(message.source, core.vote(pre_vote=request.pre_vote), message.term)
 
     def _follow_through(self, transition: Transition | None) -> None:
         """Carry out what a role asked for."""
@@ -316,7 +358,7 @@ class Raft:
         self._end_role()
         assert term >= core.term, "terms never decrease"
         if term > core.term:
-            core.term, core.vote = term, NO_NODE
+            core.term, core.voted_for = term, NO_NODE
         core.leader = leader
         self._role = Follower(core)
 
@@ -324,10 +366,12 @@ class Raft:
         core = self._core
         if isinstance(self._role, Leader) or not core.can_campaign:
             return
+        if core.log.has_unapplied(ENTRY_CHANGE):
+            return  # this node may be no voter any more, or count by a majority that is past
         self._end_role()
         core.leader = NO_NODE
         if kind != "pre_vote":
-            core.term, core.vote = Term(core.term + 1), core.node
+            core.term, core.voted_for = Term(core.term + 1), core.node
         self._role = Candidate(core, kind)
 
     def _become_leader(self) -> None:

@@ -39,6 +39,11 @@ class RaftOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Committed entries handed to the host and not applied yet; also bounds one Ready."""
     pre_vote: bool = True
     check_quorum: bool = True
+    step_down_on_removal: bool = True
+    """Whether a leader that was removed, or made a learner, stops leading when it applies that.
+    Otherwise it goes on without a vote until another one is elected."""
+    change_after_own_commit: bool = True
+    """Whether a leader refuses changes of members until an entry of its own term is committed."""
     incarnation: int = 0
     """A number that differs at each start of this node (a random one will do, below 2**31): read
     ids contain it, so an answer to a read of an earlier life is never taken for one of this."""

@@ -38,6 +38,13 @@ class Replicator:
         """Send an append to the node in any case (if it may be sent one)."""
         self._asked.add(node)
 
+    def on_members(self) -> None:
+        """The members changed: whoever came is probed, whoever left is forgotten."""
+        self.others = self._core.others()
+        for nodes in (self._marked, self._asked, self._silent):
+            nodes.intersection_update(self.others)
+        self.broadcast()
+
     def tick(self) -> None:
         """Offers of snapshots grow older."""
         for node in self.others:

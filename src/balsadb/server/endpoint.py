@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect
 from balsadb.api.envelope import internal_failure
 from balsadb.api.limits import BODY_BYTES_MAX, BODY_READ_TIMEOUT_S
 from balsadb.api.options import REQUEST_ID_HEADER, SEQUENCE_HEADER, SESSION_HEADER, parse_options
-from balsadb.api.routes import Route
+from balsadb.api.route import Route
 from balsadb.cluster.http_limits import BODY_IS_HERE
 from balsadb.cluster.rpc import RawRequest, RawResponse
 from balsadb.embedded.dispatcher import (

@@ -11,7 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
-from balsadb.api.routes import Route
+from balsadb.api.route import Route
 from balsadb.database.database import Database
 from balsadb.embedded.service import Service
 from balsadb.index import compilations

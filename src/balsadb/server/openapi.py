@@ -13,7 +13,8 @@ from balsadb.api.collections import VectorParams
 from balsadb.api.envelope import ErrorAnswer
 from balsadb.api.quantization import ScalarQuantization
 from balsadb.api.results import VectorParamsInfo
-from balsadb.api.routes import ROUTES, Route
+from balsadb.api.route import Route
+from balsadb.api.routes import ROUTES
 
 _REF = "#/components/schemas/{name}"
 

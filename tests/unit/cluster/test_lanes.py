@@ -63,12 +63,19 @@ async def until(true: Callable[[], bool]) -> None:
 
 def app_of(frames: list[tuple[str, NodeId, bytes]], secret: str = "s") -> PeerApp:
     return PeerApp(
-        CLUSTER, secret, lambda: {ONE}, lambda lane, node, data: frames.append((lane, node, data))
+        CLUSTER,
+        secret,
+        refuses_all_but_one,
+        lambda lane, node, data: frames.append((lane, node, data)),
     )
 
 
+def refuses_all_but_one(node: NodeId) -> str:
+    return "" if node == ONE else "must be node 1"
+
+
 def transport_to(address: str, down: list[NodeId], secret: str = "s") -> Transport:
-    return Transport(ONE, CLUSTER, secret, {TWO: address}, down.append)
+    return Transport(ONE, CLUSTER, secret, "here:1", {TWO: address}, down.append)
 
 
 @pytest.mark.parametrize("cut", [1, 3, 4, 5, 7, 1000])
@@ -195,7 +202,7 @@ def test_a_frame_that_cannot_be_read_or_is_cut_is_answered_with_400() -> None:
             frames.append(payload)
 
         listening, address = bound()
-        app = PeerApp(CLUSTER, "s", lambda: {ONE}, take)
+        app = PeerApp(CLUSTER, "s", refuses_all_but_one, take)
         headers = {HEADER_SECRET: "s", HEADER_CLUSTER: "77", HEADER_NODE: "1"}
         async with serving(app, listening), httpx2.AsyncClient(headers=headers) as client:
             url = f"http://{address}/lane/control"

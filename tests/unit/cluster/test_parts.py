@@ -1,5 +1,6 @@
 """Small parts of the driver, each alone."""
 
+import msgspec
 import pytest
 
 from balsadb.cluster.admission import Admission
@@ -19,21 +20,26 @@ from balsadb.cluster.frames import (
 )
 from balsadb.cluster.linker import RETRY_TICKS, Linker
 from balsadb.cluster.log_writer import LogWriter
-from balsadb.cluster.members import Members, encode_member_disk
+from balsadb.cluster.members import Members, encode_member_disk, encode_places
 from balsadb.cluster.options import DriverOptions
-from balsadb.errors import MalformedBody
+from balsadb.errors import InvalidInput, MalformedBody
 from balsadb.raft import (
     AppendResponse,
+    Change,
     Heartbeat,
+    MembersChange,
     Message,
     Ready,
     SnapshotMeta,
     VoteRequest,
+    encode_change,
 )
-from balsadb.raft import Members as Voters
+from balsadb.raft import Members as Roles
 from balsadb.storage import SnapshotRef
 from balsadb.storage.manifest import Manifest
 from balsadb.types import (
+    ENTRY_CHANGE,
+    ENTRY_MEMBERS,
     ClusterId,
     DiskId,
     Entry,
@@ -122,6 +128,63 @@ def test_members_keep_the_first_disk_and_encode_alike() -> None:
     assert Members.decode(one.encode()).disk_of(NodeId(2)) == 5
 
 
+def test_members_tell_who_came_moved_and_went() -> None:
+    members = Members([NodeId(1), NodeId(2)])
+    came = (Change("learner", NodeId(3)), Change("update", NodeId(2)))
+    places = {NodeId(3): "c:1", NodeId(2): "b:2", NodeId(9): "nobody"}
+    members.change(MembersChange(came, "implicit", encode_places(places)))
+    assert members.addresses == {3: "c:1", 2: "b:2"}
+    members.change(MembersChange())
+    assert members.roles == Roles.of([1, 2], (), [3])
+    members.apply_entry(
+        Entry(
+            LogIndex(7),
+            Term(1),
+            ENTRY_CHANGE,
+            encode_change(MembersChange((Change("remove", NodeId(2)),))),
+        )
+    )
+    assert (members.removed, members.addresses, members.voters) == ({2}, {3: "c:1"}, (1,))
+    again = Members.decode(members.encode())
+    assert again.encode() == members.encode()
+    assert (again.roles, again.removed) == (members.roles, members.removed)
+    with pytest.raises(InvalidInput):
+        members.change(MembersChange((Change("remove", NodeId(1)),)))
+    assert again.encode() == members.encode()
+
+
+def test_a_table_of_before_members_could_change_is_read() -> None:
+    old = msgspec.msgpack.encode([[1, 2, 3], [[1, 11]]])
+    members = Members.decode(old)
+    assert (members.roles, members.disk_of(NodeId(1))) == (Roles.of([1, 2, 3]), 11)
+
+
+def test_a_removed_node_is_refused_and_its_id_never_taken_again() -> None:
+    members = Members([NodeId(1), NodeId(2), NodeId(3)])
+    admission = Admission(OPTIONS, members, members.copy())
+    assert admission.check(packet_from(2, 22)) == "take"
+    gone = encode_change(MembersChange((Change("remove", NodeId(2)),)))
+    admission.apply(Entry(LogIndex(4), Term(1), ENTRY_CHANGE, gone))
+    verdict = admission.check(packet_from(2, 22))
+    assert isinstance(verdict, Refused)
+    assert verdict.removed
+    for kind in ("voter", "learner"):
+        with pytest.raises(InvalidInput, match="was removed"):
+            admission.check_change(MembersChange((Change(kind, NodeId(2)),)))
+    admission.check_change(MembersChange((Change("voter", NodeId(4)),)))
+
+
+def test_a_stranger_may_be_the_leader_that_tells_who_came() -> None:
+    admission = Admission(OPTIONS, Members([NodeId(1)]), Members([NodeId(1)]))
+    assert admission.check(packet_from(5, 55)) == "take"
+    assert admission.next_to_log() == encode_member_disk(NodeId(1), DiskId(11))
+    assert admission.next_to_log() is None, "the disk of a stranger is not logged"
+
+
+def disk_entry(data: bytes) -> Entry:
+    return Entry(LogIndex(1), Term(1), ENTRY_MEMBERS, data)
+
+
 def packet_from(node: int, disk: int) -> Packet:
     return Packet(
         ClusterId(7),
@@ -145,7 +208,7 @@ def test_disks_are_logged_one_by_one_and_others_refused() -> None:
     ]
     for data in logged[:2]:
         assert data is not None
-        admission.apply(data)
+        admission.apply(disk_entry(data))
     assert admission.check(packet_from(2, 22)) == "take"
     assert isinstance(admission.check(packet_from(2, 23)), Refused)
     admission.leadership_changed()
@@ -156,7 +219,7 @@ def test_a_disk_heard_of_early_is_refused_once_the_log_names_another() -> None:
     voters = [NodeId(1), NodeId(2)]
     admission = Admission(OPTIONS, Members(voters), Members(voters))
     assert admission.check(packet_from(2, 23)) == "take"
-    admission.apply(encode_member_disk(NodeId(2), DiskId(22)))
+    admission.apply(disk_entry(encode_member_disk(NodeId(2), DiskId(22))))
     assert isinstance(admission.check(packet_from(2, 23)), Refused)
 
 
@@ -192,7 +255,7 @@ def test_a_batch_merges_overwrites_and_releases_in_order() -> None:
 def test_a_snapshot_drops_what_was_not_written() -> None:
     writer = LogWriter(Term(1))
     writer.add(ready(1, entries=entries(1, 3), must_sync=True))
-    meta = SnapshotMeta(LogIndex(9), Term(1), Voters.of([1]))
+    meta = SnapshotMeta(LogIndex(9), Term(1), Roles.of([1]))
     writer.add(ready(2, snapshot=meta, must_sync=True))
     writer.add(ready(3, entries=entries(10, 1), must_sync=True))
     work = writer.next()

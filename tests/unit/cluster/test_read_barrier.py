@@ -29,7 +29,7 @@ class FakeShell:
 
 
 def service_on(shell: FakeShell) -> ClusterService:
-    service = ClusterService(NodeSettings(), {}, Pulse())
+    service = ClusterService(NodeSettings(), Pulse())
     service.bind(cast("Any", shell), cast("Any", None), cast("Any", None))
     service.attach(asyncio.get_running_loop())
     return service

@@ -55,7 +55,12 @@ def shell_of_one(errors: list[BaseException]) -> Iterator[tuple[Shell, Event]]:
     options = DriverOptions(node=NodeId(1), cluster=CLUSTER, disk=DiskId(11), seed=3)
     parts = Parts(boot.wal, boot.applier, JobRunner(boot.store, boot.applier))
     body = Body(
-        driver=Driver(options, boot), parts=parts, cluster=CLUSTER, peers={}, peer_socket=None
+        driver=Driver(options, boot),
+        parts=parts,
+        cluster=CLUSTER,
+        peers={},
+        address="here:1",
+        peer_socket=None,
     )
     shell = Shell(NodeSettings(tick_ms=10), body, no_calls, errors.append)
     ready = Event()

@@ -26,8 +26,9 @@ class Candidate(Role):
         core = self.core
         term = Term(core.term + 1) if self._pre_vote else core.term
         core.send(core.node, VoteResponse(pre_vote=self._pre_vote), term)
-        body = VoteRequest(core.log.last_index, core.log.last_term, self._pre_vote, transfer)
-        for node in core.others():
+        log, commit = core.log, (core.log.commit, core.commit_term)
+        body = VoteRequest(log.last_index, log.last_term, self._pre_vote, transfer, *commit)
+        for node in core.other_voters():
             core.send(node, body, term)
 
     def tick(self) -> Transition | None:

@@ -7,7 +7,8 @@ follower one append and one heartbeat.
 
 from collections.abc import Sequence
 
-from balsadb.errors import NotLeader, Overloaded
+from balsadb.errors import NotLeader, NotReady, Overloaded
+from balsadb.raft.changes import MembersChange, changed, encode_change
 from balsadb.raft.core import Core
 from balsadb.raft.log import ENTRY_OVERHEAD_BYTES
 from balsadb.raft.messages import (
@@ -22,12 +23,12 @@ from balsadb.raft.messages import (
     TimeoutNow,
     TransferLeader,
 )
-from balsadb.raft.progress import Inflights, Progress
+from balsadb.raft.progress import Inflights, Progress, adopt
 from balsadb.raft.quorum import VoteResult, joint_commit, joint_vote
 from balsadb.raft.reads import ReadRounds
 from balsadb.raft.replication import Replicator
 from balsadb.raft.roles.role import Follow, Role, Transition
-from balsadb.types import ENTRY_NORMAL, NO_NODE, Entry, LogIndex, NodeId, Term
+from balsadb.types import ENTRY_CHANGE, ENTRY_NORMAL, NO_NODE, Entry, LogIndex, NodeId, Term
 
 
 class Leader(Role):
@@ -37,13 +38,9 @@ class Leader(Role):
 
     def __init__(self, core: Core) -> None:
         super().__init__(core)
-        options, log = core.options, core.log
+        log = core.log
         self.progress: dict[NodeId, Progress] = {
-            node: Progress(
-                LogIndex(log.last_index + 1),
-                Inflights(options.inflight_max, options.inflight_bytes_max),
-            )
-            for node in core.members.nodes
+            node: self._make_progress(LogIndex(log.last_index + 1)) for node in core.members.nodes
         }
         self._own = self.progress[core.node]
         self._own.become_replicate()
@@ -54,9 +51,17 @@ class Leader(Role):
         self._heartbeat_elapsed = 0
         self._heartbeat_due = False
         self.transferee = NO_NODE
+        self._change_index = log.last_index
+        """A change of members may stand at or before this index: none is proposed until it is
+        applied (at first, all that was inherited may hold one)."""
         # Raft 5.4.2 and section 8: an entry of its own term lets a leader commit what it inherited.
         log.append([Entry(LogIndex(log.last_index + 1), core.term, ENTRY_NORMAL, b"")])
         self._replicator.broadcast()
+
+    def _make_progress(self, next_index: LogIndex) -> Progress:
+        options = self.core.options
+        inflights = Inflights(options.inflight_max, options.inflight_bytes_max)
+        return Progress(next_index, inflights)
 
     # ------------------------------------------------------------------------------- time
 
@@ -89,6 +94,8 @@ class Leader(Role):
     def propose(self, data: Sequence[bytes], kind: int) -> list[tuple[LogIndex, Term]]:
         """Append entries, all or none. Overloaded over the limit of uncommitted bytes."""
         core, log = self.core, self.core.log
+        if core.node not in core.members:
+            raise NotLeader(NO_NODE, "this leader was removed and waits for its successor")
         if self.transferee != NO_NODE:
             raise NotLeader(
                 self.transferee, f"leadership is being handed to node {self.transferee}"
@@ -102,13 +109,57 @@ class Leader(Role):
                 f"{log.uncommitted_bytes} bytes of proposals wait for a majority "
                 f"(limit {core.options.uncommitted_bytes_max})"
             )
-        term, last = core.term, log.last_index
+        return self._append(data, kind)
+
+    def _append(self, data: Sequence[bytes], kind: int) -> list[tuple[LogIndex, Term]]:
+        term, last = self.core.term, self.core.log.last_index
         entries = [
             Entry(LogIndex(index), term, kind, item) for index, item in enumerate(data, last + 1)
         ]
-        log.append(entries)
+        self.core.log.append(entries)
         self._replicator.broadcast()
         return [(entry.index, term) for entry in entries]
+
+    def propose_change(self, change: MembersChange) -> tuple[LogIndex, Term]:
+        """Append a change of members. InvalidInput if it cannot be made of the present ones,
+        NotReady while another is not applied, NotLeader during a transfer."""
+        log = self.core.log
+        if self._change_index > log.applied:
+            raise NotReady("another change of members may be under way")
+        if self.core.options.change_after_own_commit and log.term(log.commit) != self.core.term:
+            raise NotReady("this leader has not committed an entry of its own term yet")
+        changed(self.core.members, change)  # what is applied will be made of the same members
+        [place] = self.propose([encode_change(change)], ENTRY_CHANGE)
+        self._change_index = place[0]
+        return place
+
+    def on_members(self) -> Transition | None:
+        """Stream to the new members, count by the new majorities. A leader that lost its vote steps
+        down: it has applied that, so a majority of the others has it durably."""
+        core = self.core
+        fresh = LogIndex(max(core.log.last_index, 1))
+        adopt(self.progress, core.members, lambda: self._newcomer(fresh))
+        self._replicator.on_members()
+        if core.node not in core.members:
+            return Follow(NO_NODE) if core.options.step_down_on_removal else None
+        self._advance_commit()
+        self._answer_reads()
+        if self.transferee != NO_NODE and self.transferee not in core.members:
+            self.transferee = NO_NODE
+        return None
+
+    def _newcomer(self, next_index: LogIndex) -> Progress:
+        """It counts as heard of, or a leader would step down for a node that had no time yet."""
+        progress = self._make_progress(next_index)
+        progress.recent_active = True
+        return progress
+
+    def on_applied(self) -> None:
+        """A joint change that is to end by itself is ended as soon as it is applied (any leader
+        does; an inherited one too)."""
+        core = self.core
+        if core.members.auto_leave and core.log.applied >= self._change_index:
+            [(self._change_index, _)] = self._append([encode_change(MembersChange())], ENTRY_CHANGE)
 
     def on_persisted(self) -> None:
         """The own disk counts towards the majority like any other."""
@@ -164,7 +215,7 @@ class Leader(Role):
         refused meanwhile; after election_ticks the transfer is given up. False if the target does
         not vote."""
         progress = self.progress.get(target)
-        if progress is None:
+        if progress is None or target not in self.core.members:
             return False
         if target == self.transferee:
             return True

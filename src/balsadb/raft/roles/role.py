@@ -64,6 +64,13 @@ class Role:
     def flush(self) -> None:
         """Send what was gathered: called before each Ready, and idempotent."""
 
+    def on_members(self) -> Transition | None:
+        """The members changed."""
+        return None
+
+    def on_applied(self) -> None:
+        """The applied index may have grown."""
+
     def drop_reads(self) -> list[int]:
         """The role ends (or lost its leader): ids of reads that it cannot answer any more."""
         return []

@@ -1,0 +1,70 @@
+"""The operator, who changes the members while everything else goes wrong."""
+
+import random
+from typing import TYPE_CHECKING
+
+from balsadb.cluster.effects import Answer, Committed
+from balsadb.cluster.members import encode_places
+from balsadb.raft import Change, Members, MembersChange
+from balsadb.types import NodeId
+
+if TYPE_CHECKING:
+    from tests.simulation.node import SimNode
+    from tests.simulation.world import World
+
+
+class Operator:
+    """Asks whoever seems to lead for some change, now and then, sensible or not. Chance of its own:
+    worlds without it stay what they were."""
+
+    def __init__(self, world: "World", mean_us: int) -> None:
+        self.world = world
+        self.mean_us = mean_us
+        self.rng = random.Random(~world.seed)
+        self.stopped = False
+        self.asked = self.done = 0
+        self.data = b""
+        self._request = 0
+
+    def wait(self) -> None:
+        """Until the next wish."""
+        self.world.schedule(int(self.rng.expovariate(1 / self.mean_us)) + 1, self._act)
+
+    def _act(self) -> None:
+        leader = self.world.leader()
+        if leader is not None and not self.stopped:
+            self._ask(leader, self._wish())
+        elif leader is not None:
+            members = leader.driver.raft.members
+            if members.is_joint and not members.auto_leave:
+                self._ask(leader, MembersChange())
+        self.wait()
+
+    def _wish(self) -> MembersChange:
+        draw = self.rng
+        changes = tuple(
+            Change(
+                draw.choice(("voter", "voter", "learner", "remove", "update")),
+                NodeId(draw.choice(sorted(self.world.nodes))),
+            )
+            for _ in range(draw.choice((0, 1, 1, 1, 2, 3)))
+        )
+        places = {change.node: f"here:{draw.randrange(9)}" for change in changes}
+        transition = draw.choice(("auto", "auto", "auto", "implicit", "explicit"))
+        return MembersChange(changes, transition, encode_places(places))
+
+    def _ask(self, leader: "SimNode", change: MembersChange) -> None:
+        self._request += 1
+        self.asked += 1
+        token = self.world.token(self)
+        leader.call(lambda driver: driver.change_members(token, lambda: change, deadline_ticks=40))
+
+    def answered(self, _node: "SimNode", _data: bytes, answer: Answer) -> None:
+        """What became of the last wish."""
+        self.done += isinstance(answer, Committed)
+
+
+def newest_members(world: "World") -> Members:
+    """As of the newest entry that a live node applied."""
+    live = [node for node in world.nodes.values() if node.alive]
+    return max(live, key=lambda node: (node.driver.applied, node.node)).driver.raft.members
