@@ -109,6 +109,7 @@ _PATH_SCHEMAS: dict[str, dict[str, Any]] = {
         "anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "format": "uuid"}],
         "description": "An unsigned 64-bit integer or a UUID",
     },
+    "member": {"type": "integer", "minimum": 1, "description": "A node's number"},
 }
 
 
