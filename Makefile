@@ -4,6 +4,7 @@
 #   make test    the test suite            make sim    the simulator over many more seeds
 #   make lint    format, lint, types       make chaos  real processes under kill -9, slow tests
 #   make bench   figures                   make setup / make clean
+#   make mutants known bugs, put back one at a time: each must be found
 #   make bench-peers    installs the engines that bench/ann.py compares with
 
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -17,7 +18,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test lint format sim chaos bench bench-peers clean
+.PHONY: setup demo test lint format sim mutants chaos bench bench-peers clean
 
 setup: $(STAMP)
 
@@ -47,6 +48,10 @@ format: $(STAMP)
 
 sim: $(STAMP)
 	$(BIN)/python -m tests.simulation.run --start $(SIM_START) --seeds $(SIM_SEEDS)
+	$(BIN)/python -m tests.simulation.run --changing --start $(SIM_START) --seeds $(SIM_SEEDS)
+
+mutants: $(STAMP)
+	$(BIN)/python -m tests.mutants.run
 
 chaos: $(STAMP)
 	$(BIN)/python -m pytest -m "chaos or slow" --timeout 1200 $(PYTEST_ARGS)
