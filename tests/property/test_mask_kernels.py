@@ -63,6 +63,8 @@ def test_the_live_rows_of_a_mask_are_gathered(count, share, masked, slotted, see
     assert straight >= {"any": 0, "straight": s.STRAIGHT, "all live": s.ALL_LIVE}[slotted]
     request = s.Request(5, 5, 20, n, more, int(masked), 0, straight)
     scratch = index._scratches.take(index.rows)
+    if masked:
+        _pack_mask(mask, 1, scratch.packed)
     found = scratch.matches[: _gather(index._graph, scratch, mask, request)]
     states = held.state.used[:n]
     expected = np.flatnonzero((states == LINKED) | (states == TAIL))

@@ -53,6 +53,12 @@ CALLS: list[tuple[requests.Call[Any], str]] = [
     (requests.query_batch("f", [{"query": V}, {"query": 3, "limit": 2}]), "query_batch"),
     (requests.cluster(), "cluster_status"),
     (requests.verify(), "cluster_verify"),
+    (requests.members(), "list_members"),
+    (requests.add_member(4, "h:1"), "add_member"),
+    (requests.move_member(4, "h:2"), "move_member"),
+    (requests.promote_member(4), "promote_member"),
+    (requests.remove_member(4, force=True), "remove_member"),
+    (requests.transfer(2), "transfer_leader"),
 ]
 
 
