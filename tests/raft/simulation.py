@@ -181,8 +181,7 @@ class Simulation:
         if leader is not None and members and members.is_joint and not members.auto_leave:
             self.network.change(leader, MembersChange())
         elif not self._faulty and len(self.network.acknowledged) > self._enough:
-            if leader is None:
-                self._later(TICK_TIME, self._client)
+            self._later(TICK_TIME, self._client)  # a change on its way may still begin a joint one
             return
         if up:
             node = draw.choice(up)
