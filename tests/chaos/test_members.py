@@ -48,6 +48,7 @@ def test_two_come_and_two_go_under_load(tmp_path: Path, monkeypatch: pytest.Monk
                 other = next(node for node in cluster.nodes if node is not leader)
                 for gone in (other, leader):
                     client.remove_member(gone.number)
+                    wait_for(lambda gone=gone: not gone.is_ready(), 20)
                     gone.kill()
                 left = {one["id"]: one["role"] for one in client.members()}
                 assert left == dict.fromkeys(
@@ -81,6 +82,7 @@ def test_what_an_operator_may_not_do(tmp_path: Path) -> None:
                 (AlreadyExists, lambda: client.add_member(2, "127.0.0.1:9")),
                 (AlreadyExists, lambda: client.add_member(4, taken)),
                 (InvalidInput, lambda: client.add_member(4, "nowhere")),
+                (InvalidInput, lambda: client.add_member(4, "a b:7")),
                 (InvalidInput, lambda: client.add_member(0, "127.0.0.1:9")),
                 (NotFound, lambda: client.promote_member(4)),
                 (AlreadyExists, lambda: client.promote_member(1)),

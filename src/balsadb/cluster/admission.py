@@ -89,7 +89,7 @@ class Admission:
         for one in change.changes:
             if one.kind in ("voter", "learner") and one.node in self.members.removed:
                 raise InvalidInput(
-                    "node", f"{one.node} was removed, and an id is never used again: choose another"
+                    "id", f"{one.node} was removed, and an id is never used again: choose another"
                 )
 
     def restored(self, members: Members) -> None:

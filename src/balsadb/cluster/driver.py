@@ -285,6 +285,8 @@ class Driver:
                     members = self.raft.apply_change(entry.index, decode_change(entry.data))
                     self._alone = members.nodes == (options.node,)
                 self.admission.apply(entry)
+                if options.node in self.admission.members.removed:
+                    self.removed = "this node was removed from its cluster"
             self.keeper.schedule.applied(work.entries)
             self.leading.linker.applied()
             self.raft.on_applied(last.index)

@@ -113,8 +113,9 @@ def _member(table: Members, node: int) -> NodeId:
 
 def _check_address(address: str, taken: dict[NodeId, str]) -> None:
     host, _, port = address.rpartition(":")
-    if not (host and re.fullmatch(r"[0-9]{1,5}", port) and 1 <= int(port) <= 65535):
-        raise InvalidInput("address", f"must be host:port, not {address!r}")
+    named = re.fullmatch(r"[A-Za-z0-9._:%\[\]-]{1,255}", host, re.ASCII)
+    if not (named and re.fullmatch(r"[0-9]{1,5}", port) and 1 <= int(port) <= 65535):
+        raise InvalidInput("address", f"must be host:port, not {address[:300]!r}")
     for node, other in taken.items():
         if other == address:
             raise AlreadyExists(f"node {node} has the address {address}")

@@ -39,6 +39,7 @@ from balsadb.database import (
 )
 from balsadb.errors import (
     BalsaError,
+    InvalidInput,
     NotLeader,
     NotReady,
     OutcomeUnknown,
@@ -120,6 +121,8 @@ class ClusterService:
         """Whether a leader is known and all that was committed at the start is applied."""
         if self._stopping:
             return False, "the node is shutting down"
+        if self.shell.driver.removed:
+            return False, self.shell.driver.removed
         if not self.shell.driver.is_ready:
             refusals = self.shell.refusals
             if refusals:
@@ -217,6 +220,7 @@ class ClusterService:
     async def _read_barrier(self, timeout_s: float) -> None:
         """Reads that come while a barrier waits to be asked for share it; it has the deadline of
         the one that opened it, so whoever has more time opens the next."""
+        self._require_member()
         deadline = asyncio.get_running_loop().time() + timeout_s
         while True:
             barrier = self._barrier
@@ -236,6 +240,12 @@ class ClusterService:
                     raise
             else:
                 return
+
+    def _require_member(self) -> None:
+        """Whoever was removed can answer nothing but its own old state."""
+        removed = self.shell.driver.removed
+        if removed:
+            raise NotReady(f"{removed}; ask another one")
 
     def _open_barrier(self, deadline: float) -> "asyncio.Future[LogIndex]":
         loop = asyncio.get_running_loop()
@@ -269,6 +279,7 @@ class ClusterService:
 
     async def forward(self, request: RawRequest, timeout_s: float) -> RawResponse:
         """Run the request on the leader; waits for one to be known, within the time."""
+        self._require_member()
         deadline = time.monotonic() + timeout_s
         payload = msgspec.msgpack.encode(request)
         while True:
@@ -330,13 +341,19 @@ class ClusterService:
         await self._change(lambda driver, _: membership.promoting(driver, node), timeout_s)
 
     async def remove_member(self, node: int, *, force: bool, timeout_s: float) -> None:
-        """Take a member out, for good."""
+        """Take a member out, for good. Once more is no error: a leader that removes itself may not
+        get its answer through to the node that asked it."""
+        await self._wait_applied(timeout_s)
+        if node in self.shell.driver.admission.members.removed:
+            return
         await self._change(
             lambda driver, _: membership.removing(driver, node, force=force), timeout_s
         )
 
     async def transfer_leader(self, node: int) -> None:
         """Hand leadership to a voter. NotReady if it does not lead in time."""
+        if node not in self.shell.driver.raft.members:
+            raise InvalidInput("to", f"must be a node that votes; {node} does not")
         if not await asyncio.wrap_future(self.shell.transfer_to(NodeId(node))):
             raise NotReady(f"node {node} did not take over in time: is it reached, and up to date?")
 
