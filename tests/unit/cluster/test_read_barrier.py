@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import Future
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -21,6 +22,7 @@ class FakeShell:
     def __init__(self) -> None:
         self.asked: list[Future[Answer]] = []
         self.on_ready: Callable[[], None] = lambda: None
+        self.driver = SimpleNamespace(removed="")
 
     def read(self, before: Callable[[], None], timeout_s: float) -> Future[Answer]:
         del before, timeout_s
