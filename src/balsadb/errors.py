@@ -35,7 +35,6 @@ Each class fixes four facts that the layers above need, so that no layer guesses
         ├── ForeignDataDir           of another node or cluster
         ├── NewerFormat
         ├── EmptiedDisk              an old node id came back with an empty disk
-        ├── RemovedNode              this node was removed from its cluster
         ├── Corruption               bytes that were synced do not verify: the node is quarantined
         └── DiskFailed               a write or fsync returned an error; the process must end
 """
@@ -237,13 +236,6 @@ class EmptiedDisk(StorageError):
     gone, so it must not rejoin under the old id."""
 
     code = "emptied_disk"
-
-
-class RemovedNode(StorageError):
-    """This node was removed from its cluster, which does not hear it any more. Its id is never used
-    again."""
-
-    code = "removed_node"
 
 
 class Corruption(StorageError):

@@ -40,7 +40,6 @@ STATUSES: dict[str, WireError] = {
     "foreign_data_dir": WireError(500, "Service internal error: "),
     "newer_format": WireError(500, "Service internal error: "),
     "emptied_disk": WireError(500, "Service internal error: "),
-    "removed_node": WireError(500, "Service internal error: "),
     "corruption": WireError(500, "Service internal error: "),
     "disk_failed": WireError(500, "Service internal error: "),
     "method_not_allowed": WireError(405, ""),
