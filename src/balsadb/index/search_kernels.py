@@ -54,7 +54,7 @@ TWO_HOP_SHARE = 3
 LANDING = 16
 """A walk over matching rows starts from so many rows nearest to the target, found by a walk over
 everything: the matches around it hang together, but what leads there need not match. With 48 it
-reads a tenth more lists, and finds no more of a million rows of which 3 to 30 in a hundred match."""
+reads a tenth more lists, and finds no more of a million rows where 5 to 30 in a hundred match."""
 PART = 64
 """Rows whose distances are computed at once in a scan."""
 MORE = 16
