@@ -130,9 +130,11 @@ def test_a_node_is_taken_in_follows_gets_a_vote_and_comes_back(
     with running(settings) as newcomer:
         wait_for(lambda: newcomer.node.service.ready()[0])
         assert member.members()[20] == (newcomer.address, "learner")
+        assert newcomer.do(newcomer.node.service.status())["voter"] is False
         member.do(member.node.service.promote_member(20, 10.0))
         member.do(member.node.service.promote_member(20, 10.0))  # once more is no error
         assert member.members()[20] == (newcomer.address, "voter")
+        wait_for(lambda: newcomer.do(newcomer.node.service.status())["voter"])
         # Whoever has joined can take in others, through the leader.
         other = joiner(newcomer, 21, tmp_path)
         welcome = joining.ask(other, never)
