@@ -36,7 +36,8 @@ class Newcomer(NodeProcess):
             data=str(self.data),
             port=self.port,
             peer_port=self.peer_port,
-            join=True,
+            members={},
+            join=",".join(f"{plan.host}:{port}" for port in plan.peer_ports),
         )
 
     @property

@@ -36,6 +36,11 @@ class Route(msgspec.Struct, frozen=True):
         return self.kind in ("write", "leader")
 
     @property
+    def changes(self) -> bool:
+        """Whether a request that got no answer may have changed something all the same."""
+        return self.kind == "write" or (self.kind == "leader" and self.method != "GET")
+
+    @property
     def parameters(self) -> tuple[str, ...]:
         """Names in the path, in order."""
         return tuple(part[1:-1] for part in self.path.split("/") if part.startswith("{"))

@@ -1,18 +1,16 @@
 """`balsadb cluster ...`: start, stop and look at a cluster of processes on this machine."""
 
-import enum
 import math
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-import msgspec
 import typer
 
-from balsadb.cli import local_cluster
+from balsadb.cli import following, local_cluster
 from balsadb.cli.local_cluster import LocalCluster
+from balsadb.cli.output import AsJson, Output, Shown, print_json, print_table, show, wants_json
 from balsadb.cli.plan import Wish
 from balsadb.cluster.settings import CLIENT_PORT, PEER_PORT
 from balsadb.errors import InvalidInput
@@ -40,15 +38,6 @@ Url = Annotated[str | None, typer.Option("--url", help="Ask this node instead of
 ApiKey = Annotated[str, typer.Option("--api-key", envvar="BALSADB_API_KEY", help="The API key.")]
 
 
-class Output(enum.Enum):
-    """How answers are shown."""
-
-    TABLE = "table"
-    JSON = "json"
-
-
-Shown = Annotated[Output, typer.Option("--output", "-o", help="table or json.")]
-AsJson = Annotated[bool, typer.Option("--json", help="The same as -o json.")]
 ClientPort = Annotated[
     int | None, typer.Option(help=f"First client port; 10 more a node. Default: {CLIENT_PORT}.")
 ]
@@ -74,8 +63,9 @@ def start(
 ) -> None:
     """Start the nodes that do not run, leave the others, and return when all are ready.
 
-    Refuses another number of nodes or other ports than the folder has, unless --reset deletes
-    them. What is refused changes nothing.
+    The nodes are those that are members now: one that was removed is stopped, one that moved is
+    started at its new place. Refuses another number of nodes or other ports than the folder has,
+    unless --reset deletes them. What is refused changes nothing.
     """
     began = time.monotonic()
     wish = Wish(nodes, port, peer_port, free_ports)
@@ -85,12 +75,11 @@ def start(
         raise InvalidInput("--timeout", "must be above 0")
     with local_cluster.exclusive(data):
         cluster = LocalCluster.prepare(data, wish, anew=reset)
-        started = cluster.start(_say)
-        cluster.wait_ready(timeout, _say)
+        cluster, started = following.bring_up(cluster, timeout, say)
     for node in cluster.nodes:
         state = "started" if node.number in started else "already running"
         print(f"node {node.number}  {node.url}  pid {node.pid}  {state}")
-    _say(f"ready after {time.monotonic() - began:.1f} s; data and logs in {cluster.folder}")
+    say(f"ready after {time.monotonic() - began:.1f} s; data and logs in {cluster.folder}")
 
 
 @app.command()
@@ -106,7 +95,7 @@ def stop(
             stopped = LocalCluster.open(data).stop()
             if reset:
                 local_cluster.reset(data)
-                _say(f"the cluster in {data} is deleted")
+                say(f"the cluster in {data} is deleted")
     numbers = ", ".join(str(number) for number in stopped)
     print(f"stopped node {numbers}" if stopped else "no node runs")
 
@@ -120,13 +109,26 @@ def status(
     output: Shown = Output.TABLE,
     as_json: AsJson = False,
 ) -> None:
-    """What each node says of itself; a node that does not answer is shown as down."""
-    found = [_status_of(address, api_key) for address in addresses(data, url)]
-    if as_json or output is Output.JSON:
-        print(msgspec.json.encode(found).decode())
+    """What each node says of itself; a node that does not answer is shown as down.
+
+    Members that the folder does not hold are shown with their peer address, as elsewhere.
+    """
+    elsewhere: dict[int, str] = {}
+    if url is None:
+        cluster = LocalCluster.open(data)
+        news = following.ask(cluster)
+        if news is not None:
+            cluster = LocalCluster(cluster.folder, following.followed(cluster.plan, news))
+            elsewhere = news.elsewhere(cluster.plan)
+        found = [_status_of(node.url, api_key) for node in cluster.nodes]
     else:
-        table(COLUMNS, [[str(node.get(key, "-")) for key in COLUMNS] for node in found])
-    if not any(node["role"] == "leader" for node in found):
+        found = [_status_of(url, api_key)]
+    found += [
+        {"url": f"node {node} at {address}", "role": "elsewhere"}
+        for node, address in elsewhere.items()
+    ]
+    show(found, COLUMNS, as_json=wants_json(output, as_json))
+    if not any(one["role"] == "leader" or one.get("leader") in elsewhere for one in found):
         raise typer.Exit(3)
 
 
@@ -144,15 +146,15 @@ def verify(
 
     with Client(addresses(data, url)) as client:
         found = client.with_options(api_key=api_key, timeout_s=60.0).verify()
-    if as_json or output is Output.JSON:
-        print(msgspec.json.encode(found).decode())
+    if wants_json(output, as_json):
+        print_json(found)
     else:
         nodes: dict[str, dict[str, Any]] = found["nodes"]
         rows = [
             [node, str(taken.get("columns", "")), taken.get("error", "")]
             for node, taken in nodes.items()
         ]
-        table(("node", "columns", "error"), rows)
+        print_table(("node", "columns", "error"), rows)
         verdict = "equal" if found["equal"] else f"DIFFERENT: {', '.join(found['differing'])}"
         print(f"{verdict} at log index {found['index']}")
     if not found["equal"]:
@@ -179,14 +181,6 @@ def _status_of(address: str, api_key: str) -> dict[str, Any]:
     return {"url": address, **figures}
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Columns as wide as what is in them, so that nothing is cut, whatever the terminal."""
-    lines = [columns, *rows]
-    widths = [max(len(line[place]) for line in lines) for place in range(len(columns))]
-    for line in lines:
-        cells = (text.ljust(width) for text, width in zip(line, widths, strict=True))
-        print("  ".join(cells).rstrip())
-
-
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """Progress, beside what a command answers."""
     print(text, file=sys.stderr, flush=True)

@@ -22,7 +22,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -38,6 +38,8 @@ READY_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 20.0
 PATIENCE_S = 1.5
 """Seconds of waiting after which the user is told what takes so long."""
+LOOK_AGAIN_S = 2.0
+"""Seconds of waiting between two looks at whether nodes that are not ready are members at all."""
 LOG_LINES_SHOWN = 15
 
 
@@ -65,8 +67,7 @@ class NodeProcess:
     def __init__(self, folder: Path, plan: ClusterPlan, number: int) -> None:
         self.number = number
         self.host = plan.host
-        self.port = plan.ports[number - 1]
-        self.peer_port = plan.peer_ports[number - 1]
+        self.port, self.peer_port = plan.ports_of(number)
         self.data = folder / f"node{number}"
         self.config_file = folder / f"node{number}.toml"
         self.pid_file = folder / f"node{number}.pid"
@@ -154,9 +155,11 @@ class NodeProcess:
         return ""
 
     def _settings(self) -> NodeSettings:
-        members = {
-            number: f"{self.host}:{port}" for number, port in enumerate(self._plan.peer_ports, 1)
-        }
+        plan = self._plan
+        members = {number: f"{self.host}:{port}" for number, port in enumerate(plan.peer_ports, 1)}
+        others = [one for one in plan.numbers if one != self.number and one not in plan.gone]
+        peers = [f"{self.host}:{plan.ports_of(one)[1]}" for one in others]
+        joins = self.number not in members
         settings = NodeSettings(
             node=self.number,
             data=str(self.data),
@@ -164,7 +167,8 @@ class NodeProcess:
             port=self.port,
             peer_host=self.host,
             peer_port=self.peer_port,
-            members=members,
+            members={} if joins else members,
+            join=",".join(peers) if joins else "",
             cluster_secret=self._plan.secret,
         )
         settings.check()
@@ -177,7 +181,9 @@ class LocalCluster:
     def __init__(self, folder: Path, plan: ClusterPlan) -> None:
         self.folder = folder
         self.plan = plan
-        self.nodes = [NodeProcess(folder, plan, number) for number in range(1, plan.nodes + 1)]
+        self.all_nodes = [NodeProcess(folder, plan, number) for number in plan.numbers]
+        """With those that were removed from the cluster."""
+        self.nodes = [node for node in self.all_nodes if node.number not in plan.gone]
 
     @classmethod
     def create_or_open(cls, folder: Path, wanted: ClusterPlan | None) -> "LocalCluster":
@@ -192,7 +198,7 @@ class LocalCluster:
             plan = wanted or Wish().plan()
             plan.check()
             folder.mkdir(parents=True, exist_ok=True)
-            _write_private(_plan_file(folder), msgspec.json.encode(plan).decode())
+            write_plan(folder, plan)
             return cls(folder, plan)
         Wish(None if wanted is None else wanted.nodes).check_same(stored, folder)
         stored.check()
@@ -216,7 +222,7 @@ class LocalCluster:
         plan = wish.plan()
         ours: set[int] = set()
         if stored is not None:
-            nodes = [node for node in cls(folder, stored).nodes if node.pid is not None]
+            nodes = [node for node in cls(folder, stored).all_nodes if node.pid is not None]
             ours = {port for node in nodes for port in (node.port, node.peer_port)}
         plan.check_free(ours)
         if anew:
@@ -245,38 +251,61 @@ class LocalCluster:
         self,
         timeout_s: float = READY_TIMEOUT_S,
         on_event: Callable[[str], None] = lambda text: None,
+        on_wait: Callable[[], None] = lambda: None,
     ) -> None:
-        """Return when every node is ready; `NotReady` when one ended or the time is over."""
-        began = time.monotonic()
-        deadline = began + timeout_s
-        waiting = list(self.nodes)
-        told = False
-        while waiting:
-            waiting = [node for node in waiting if not node.is_ready()]
-            for node in waiting:
-                # Asked only while it is not ready, so a dead one was not ready when it died.
-                if node.pid is None:
-                    raise NotReady(f"node {node.number} ended:\n{node.last_log_lines()}")
-            if not told and time.monotonic() > began + PATIENCE_S:
-                told = True
-                if any(MESSAGE in node.last_log_lines() for node in waiting):
-                    on_event(MESSAGE)
-            if waiting and time.monotonic() > deadline:
-                numbers = ", ".join(str(node.number) for node in waiting)
-                log = waiting[0].last_log_lines()
-                raise NotReady(f"not ready after {timeout_s:g} s: node {numbers}\n{log}")
-            time.sleep(POLL_S if waiting else 0)
+        """Return when every node is ready (see the function)."""
+        wait_ready(self.nodes, timeout_s, on_event, on_wait)
 
     def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> list[int]:
         """Ask every node to end, then make it; returns the numbers of those that ran."""
-        running = [node for node in self.nodes if node.pid is not None]
-        for node in running:
-            node.send(signal.SIGTERM)
-        deadline = time.monotonic() + timeout_s
-        for node in running:
-            if not node.wait_gone(max(0.0, deadline - time.monotonic())):
-                node.kill()
+        running = [node for node in self.all_nodes if node.pid is not None]
+        end(running, timeout_s)
         return [node.number for node in running]
+
+
+def wait_ready(
+    nodes: Sequence[NodeProcess],
+    timeout_s: float = READY_TIMEOUT_S,
+    on_event: Callable[[str], None] = lambda text: None,
+    on_wait: Callable[[], None] = lambda: None,
+) -> None:
+    """Return when every node is ready; `NotReady` when one ended or the time is over.
+
+    `on_wait` is called now and then while some are not; what it raises ends the waiting.
+    """
+    began = time.monotonic()
+    deadline = began + timeout_s
+    waiting = list(nodes)
+    told = False
+    looked = began
+    while waiting:
+        waiting = [node for node in waiting if not node.is_ready()]
+        for node in waiting:
+            # Asked only while it is not ready, so a dead one was not ready when it died.
+            if node.pid is None:
+                raise NotReady(f"node {node.number} ended:\n{node.last_log_lines()}")
+        if not told and time.monotonic() > began + PATIENCE_S:
+            told = True
+            if any(MESSAGE in node.last_log_lines() for node in waiting):
+                on_event(MESSAGE)
+        if waiting and time.monotonic() > deadline:
+            numbers = ", ".join(str(node.number) for node in waiting)
+            log = waiting[0].last_log_lines()
+            raise NotReady(f"not ready after {timeout_s:.0f} s: node {numbers}\n{log}")
+        if waiting and time.monotonic() > looked + LOOK_AGAIN_S:
+            looked = time.monotonic()
+            on_wait()
+        time.sleep(POLL_S if waiting else 0)
+
+
+def end(nodes: Sequence[NodeProcess], timeout_s: float = STOP_TIMEOUT_S) -> None:
+    """Ask the nodes to end, then make them."""
+    for node in nodes:
+        node.send(signal.SIGTERM)
+    deadline = time.monotonic() + timeout_s
+    for node in nodes:
+        if not node.wait_gone(max(0.0, deadline - time.monotonic())):
+            node.kill()
 
 
 @contextlib.contextmanager
@@ -315,15 +344,20 @@ def reset(folder: Path) -> None:
         return
     cluster = LocalCluster(folder.absolute(), stored)
     cluster.stop()
-    for node in cluster.nodes:
-        try:
-            with contextlib.suppress(FileNotFoundError):
-                shutil.rmtree(node.data)
-            for file in (node.config_file, node.pid_file, node.log_file):
-                file.unlink(missing_ok=True)
-        except OSError as error:
-            raise StorageError(f"cannot delete {error.filename}: {error.strerror}") from error
+    for node in cluster.all_nodes:
+        delete(node)
     _plan_file(folder.absolute()).unlink()
+
+
+def delete(node: NodeProcess) -> None:
+    """Delete the data and the files of a node that does not run. StorageError."""
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(node.data)
+        for file in (node.config_file, node.pid_file, node.log_file):
+            file.unlink(missing_ok=True)
+    except OSError as error:
+        raise StorageError(f"cannot delete {error.filename}: {error.strerror}") from error
 
 
 def read_plan(folder: Path) -> ClusterPlan | None:
@@ -340,6 +374,11 @@ def read_plan(folder: Path) -> ClusterPlan | None:
     if not plan.has_shape():
         raise InvalidInput(str(file), "is damaged: it has no two ports for each node")
     return plan
+
+
+def write_plan(folder: Path, plan: ClusterPlan) -> None:
+    """Keep the plan; it holds the secret."""
+    _write_private(_plan_file(folder), msgspec.json.encode(plan).decode())
 
 
 def exit_code(error: BalsaError) -> int:

@@ -32,6 +32,44 @@ class ClusterPlan(msgspec.Struct, frozen=True):
     ports: tuple[int, ...] = ()
     peer_ports: tuple[int, ...] = ()
     secret: str = ""
+    newcomers: dict[int, tuple[int, int]] = {}
+    """Nodes of this folder that joined later: number -> client port, peer port."""
+    moved: dict[int, int] = {}
+    """Nodes whose peer port is another one by now."""
+    gone: tuple[int, ...] = ()
+    """Nodes of this folder that were removed from the cluster."""
+
+    @property
+    def numbers(self) -> list[int]:
+        """Every node that this folder ever held."""
+        return [*range(1, self.nodes + 1), *sorted(self.newcomers)]
+
+    def ports_of(self, number: int) -> tuple[int, int]:
+        """The client port and the peer port of a node, now."""
+        if number in self.newcomers:
+            port, peer_port = self.newcomers[number]
+        else:
+            port, peer_port = self.ports[number - 1], self.peer_ports[number - 1]
+        return port, self.moved.get(number, peer_port)
+
+    def grown(self, number: int) -> "ClusterPlan":
+        """A plan with one node more: on the ports of its number if they are free, else on others.
+
+        Raises `InvalidInput` if the folder holds or held a node with that number.
+        """
+        if number in self.numbers:
+            raise InvalidInput(
+                "number",
+                f"node {number} is or was a node of this folder, and a number is never used again; "
+                f"{max(self.numbers) + 1} is free",
+            )
+        steps = PORT_STEP * (number - 1)
+        ports = self.ports[0] + steps, self.peer_ports[0] + steps
+        ours = {port for one in self.numbers for port in self.ports_of(one)}
+        if any(port in ours or is_taken(self.host, port) for port in ports):
+            other = ClusterPlan.on_free_ports(1)
+            ports = other.ports[0], other.peer_ports[0]
+        return msgspec.structs.replace(self, newcomers={**self.newcomers, number: ports})
 
     @classmethod
     def numbered(

@@ -67,10 +67,16 @@ TABLE: tuple[Setting, ...] = (
         "data directory and must be the same on all nodes. Empty: a cluster of one.",
     ),
     Setting(
+        "peer_address",
+        "--peer-address",
+        "Where the other nodes reach this one, `host:port`; for a node that joins and listens on "
+        "every address. Empty: the peer host and port.",
+    ),
+    Setting(
         "join",
         "--join",
-        "This node came later: it is not among the first members, and waits to be taken in by "
-        "`balsadb cluster add`.",
+        "For a node that comes later: peer addresses of one or more members, `host:port,host:port`."
+        " They take it in as a learner; counts only on an empty data directory.",
     ),
     Setting("cluster_name", "--cluster-name", "Part of the cluster's identity."),
     Setting("cluster_secret", "--cluster-secret", "What nodes prove to one another.", True),

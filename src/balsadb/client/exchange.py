@@ -69,7 +69,7 @@ class WireRequest(NamedTuple):
     headers: dict[str, str]
     body: bytes
     timeout_s: float
-    is_write: bool
+    changes: bool
 
 
 class WireAnswer(NamedTuple):
@@ -165,13 +165,13 @@ class Exchange(Generic[T]):
             self._headers,
             self._body,
             left_s + GRACE_S,
-            self._call.is_write,
+            self._call.changes,
         )
 
     def result(self, answer: WireAnswer) -> T:
         """What the answer holds; raises the error that it stands for."""
         if answer.status >= 300:
-            raise error_of(answer.status, answer.headers, answer.body, is_write=self._call.is_write)
+            raise error_of(answer.status, answer.headers, answer.body, is_write=self._call.changes)
         try:
             envelope = msgspec.json.decode(answer.body, type=_Envelope[self._call.result])
         except msgspec.DecodeError as error:

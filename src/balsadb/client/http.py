@@ -124,7 +124,7 @@ def _failures(request: WireRequest, addresses: Addresses) -> Generator[None, Non
         url = addresses.url(request).partition("?")[0]
         text = f"{request.method} {url}: {type(error).__name__}: {error}"
         addresses.turn()
-        if request.is_write and not isinstance(error, _NOT_SENT):
+        if request.changes and not isinstance(error, _NOT_SENT):
             raise OutcomeUnknown(text) from error
         raise Unavailable(text) from error
 

@@ -30,7 +30,8 @@ ROUTE_OF = {route.operation: route for route in ROUTES}
 @dataclass(frozen=True, kw_only=True)
 class Call(Generic[T]):
     """One operation. `result` is the type of the answer's `result`, `pick` what the caller gets
-    of it."""
+    of it. `is_write`: it goes with a session, which makes it safe to repeat; `changes`: its outcome
+    may be unknown (writes, and changes of the members, which may be repeated as they are)."""
 
     method: str
     path: str
@@ -39,6 +40,7 @@ class Call(Generic[T]):
     body: Any = None
     format: Format = Format.JSON
     is_write: bool = False
+    changes: bool = False
 
 
 class QueryOptions(TypedDict, total=False):
@@ -100,6 +102,7 @@ def _call(
         body=body,
         format=format,
         is_write=route.kind == "write",
+        changes=route.changes,
     )
 
 
@@ -416,13 +419,15 @@ def verify() -> Call[Json]:
 
 def members() -> Call[list[Json]]:
     """Every member: `id`, `address`, `role` (voter or learner), `leader`, and how far its log is:
-    `match`, `lag`, `state`, `active`."""
+    `match`, `lag` (entries that it lacks), `state` (`probe`: asked where its log ends, `snapshot`:
+    fetches a checkpoint, `replicate`: gets the log), `active` (heard of just now)."""
     return _call("list_members", [], _same)
 
 
 def add_member(node: int, address: str) -> Call[bool]:
-    """Take in a node that runs with `--join`, at its peer address: a learner, which has no vote
-    until it is promoted. AlreadyExists for an id or an address in use."""
+    """Take in a node that runs at that peer address: a learner, which has no vote until it is
+    promoted. AlreadyExists for an id or an address in use, InvalidInput for the id of a node that
+    was removed. This and the following: what holds already is no error, so all may be repeated."""
     return _call("add_member", [], _same, {"id": node, "address": address})
 
 

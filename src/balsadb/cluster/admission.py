@@ -17,6 +17,13 @@ from balsadb.types import ENTRY_CHANGE, ENTRY_MEMBERS, DiskId, Entry, NodeId
 
 Verdict = Literal["take", "drop"] | Refused
 
+COME_BACK = (
+    "to take this machine back, stop the process and start it as a new node: balsadb serve --node "
+    "NUMBER --join HOST:PORT --data DIR, with a number that no node of the cluster ever had, the "
+    "peer address of a member, and an empty directory"
+)
+"""What an operator may do with a node that was removed."""
+
 
 class Admission:
     """Checks frames, and knows which members' disks are still to be logged."""
@@ -54,7 +61,7 @@ class Admission:
             return Refused(
                 frame.source_disk,
                 f"node {frame.source} was removed from this cluster. Its id is never used again: "
-                "to take this machine back, start it with an empty data directory and a new id.",
+                + COME_BACK,
                 removed=True,
             )
         disk = self._heard.get(frame.source)

@@ -13,7 +13,7 @@ the state machine, the checkpoints and the clients, and holds the rules between 
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from balsadb.cluster.admission import Admission
+from balsadb.cluster.admission import COME_BACK, Admission
 from balsadb.cluster.apply_queue import ApplyQueue
 from balsadb.cluster.boot import Boot
 from balsadb.cluster.chance import Chance
@@ -286,7 +286,7 @@ class Driver:
                     self._alone = members.nodes == (options.node,)
                 self.admission.apply(entry)
                 if options.node in self.admission.members.removed:
-                    self.removed = "this node was removed from its cluster"
+                    self.removed = f"this node was removed from its cluster; {COME_BACK}"
             self.keeper.schedule.applied(work.entries)
             self.leading.linker.applied()
             self.raft.on_applied(last.index)

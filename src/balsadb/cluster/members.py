@@ -143,6 +143,10 @@ class Members:
             self.removed.add(node)
             self.addresses.pop(node, None)
 
+    def unused(self) -> int:
+        """A number that no node of this cluster has or had."""
+        return max([0, *self.roles.nodes, *self.removed]) + 1
+
     def disk_of(self, node: NodeId) -> DiskId | None:
         """The disk logged for the node, or None."""
         return self._disks.get(node)

@@ -5,19 +5,18 @@ log's order) hold whatever is decided here. These rules keep an operator from th
 a vote for a node that lags, the loss of the quorum, an address or an id used twice.
 """
 
-import re
 from typing import Any
 
 from balsadb.cluster.driver import Driver
 from balsadb.cluster.members import Members, encode_places
+from balsadb.cluster.settings import NODE_MAX, is_address
 from balsadb.errors import AlreadyExists, InvalidInput, NotFound, NotReady
-from balsadb.raft import Change, MembersChange, RaftStatus
+from balsadb.raft import Change, MembersChange, PeerStatus, RaftStatus
 from balsadb.raft.changes import changed
 from balsadb.types import NodeId
 
 PROMOTION_LAG_MAX = 1_000
 """Entries of the log that a learner may be behind to be given a vote."""
-NODE_MAX = 999_999_999
 
 
 def adding(driver: Driver, peers: dict[NodeId, str], node: int, address: str) -> MembersChange:
@@ -25,7 +24,11 @@ def adding(driver: Driver, peers: dict[NodeId, str], node: int, address: str) ->
     table = driver.admission.members
     new = _node(node)
     if new in table.roles.nodes:
-        raise AlreadyExists(f"node {node} is a member already")
+        raise AlreadyExists(
+            f"node {node} already exists in this cluster, at {peers.get(new, '?')}. Choose a "
+            f"number that no node ever had, such as {table.unused()}; or, if that node is to be "
+            f"reached at another address: balsadb cluster move {node} {address}"
+        )
     _check_address(address, {**peers})
     return MembersChange((Change("learner", new),), "auto", encode_places({new: address}))
 
@@ -44,14 +47,23 @@ def promoting(driver: Driver, node: int) -> MembersChange:
     if not driver.raft.members.learns(member):
         raise AlreadyExists(f"node {node} votes already")
     peer = status.peers.get(member)
-    if peer is not None and not (peer.recent_active and peer.state == "replicate"):
-        raise NotReady(f"node {node} is not reached, or fetches a checkpoint: try again later")
     lag = 0 if peer is None else status.last_index - peer.match
-    if lag > PROMOTION_LAG_MAX:
-        raise NotReady(
-            f"node {node} lags {lag} entries behind (at most {PROMOTION_LAG_MAX}): try again later"
-        )
+    why = "" if peer is None else _not_ready(peer, lag)
+    if why:
+        raise NotReady(f"node {node} {why}: it lags {lag} entries behind. Try again later")
     return MembersChange((Change("voter", member),))
+
+
+def _not_ready(peer: PeerStatus, lag: int) -> str:
+    """Why a learner gets no vote yet; empty if it may have one."""
+    if not peer.recent_active:
+        never = " and never was" if peer.match == 0 else ""
+        return f"is not reached{never} (does it run, at the address that the cluster knows?)"
+    if peer.state == "snapshot":
+        return "is fetching a checkpoint"
+    if lag > PROMOTION_LAG_MAX:
+        return f"has not caught up (at most {PROMOTION_LAG_MAX} entries may be missing)"
+    return "" if peer.state == "replicate" else "is being asked where its log ends"
 
 
 def removing(driver: Driver, node: int, *, force: bool) -> MembersChange:
@@ -65,12 +77,13 @@ def removing(driver: Driver, node: int, *, force: bool) -> MembersChange:
         raise InvalidInput(
             "node",
             f"without node {node} only {len(reached)} of {len(left)} voters are reached, which is "
-            "no majority: the cluster would stop. Bring them back first, or use force",
+            "no majority: the cluster would stop. Bring the others back, or remove those that are "
+            "gone for good before this one; --force (`force`) does it all the same",
         )
     return change
 
 
-def describe(driver: Driver, peers: dict[NodeId, str], own_address: str) -> list[dict[str, Any]]:
+def describe(driver: Driver, addresses: dict[NodeId, str]) -> list[dict[str, Any]]:
     """Every member: its role, address, and, as far as this leader knows, how far it is."""
     status, roles = driver.raft.status(), driver.raft.members
     found: list[dict[str, Any]] = []
@@ -80,7 +93,7 @@ def describe(driver: Driver, peers: dict[NodeId, str], own_address: str) -> list
         found.append(
             {
                 "id": node,
-                "address": own_address if own else peers.get(node, ""),
+                "address": addresses.get(node, ""),
                 "role": "learner" if roles.learns(node) else "voter",
                 "joint": roles.is_joint and (node in roles.outgoing) != (node in roles.voters),
                 "leader": node == status.leader,
@@ -112,10 +125,8 @@ def _member(table: Members, node: int) -> NodeId:
 
 
 def _check_address(address: str, taken: dict[NodeId, str]) -> None:
-    host, _, port = address.rpartition(":")
-    named = re.fullmatch(r"[A-Za-z0-9._:%\[\]-]{1,255}", host, re.ASCII)
-    if not (named and re.fullmatch(r"[0-9]{1,5}", port) and 1 <= int(port) <= 65535):
+    if not is_address(address):
         raise InvalidInput("address", f"must be host:port, not {address[:300]!r}")
     for node, other in taken.items():
         if other == address:
-            raise AlreadyExists(f"node {node} has the address {address}")
+            raise AlreadyExists(f"the address {address} already exists: node {node} has it")

@@ -12,6 +12,7 @@ import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+from balsadb.cluster import joining
 from balsadb.cluster.boot import Boot
 from balsadb.cluster.driver import Driver
 from balsadb.cluster.executors import Parts
@@ -27,7 +28,7 @@ from balsadb.database import Database
 from balsadb.database.linking import ONE_THREAD, Spread
 from balsadb.errors import InvalidInput
 from balsadb.index import compilations, compile_all
-from balsadb.storage import DataDir, RealFiles, WalOptions, cluster_id
+from balsadb.storage import DataDir, RealFiles, WalOptions
 from balsadb.types import NodeId
 
 _log = logging.getLogger("balsadb.node")
@@ -59,10 +60,10 @@ class Node:
         """
         settings.check()
         load_kernels()
-        members = _members(settings)
-        cluster = cluster_id(settings.cluster_name, members)
         node = NodeId(settings.node)
         files = RealFiles(settings.data)
+        origin = joining.origin(settings, files)
+        cluster = origin.cluster
         wal_options = WalOptions(segment_bytes=settings.wal_segment_bytes)
         data_dir = DataDir.open(files, node, cluster, lambda: secrets.randbits(62) + 1, wal_options)
         digests = ReplicaDigests(fatal)
@@ -74,7 +75,7 @@ class Node:
 
         started = time.monotonic()
         header = data_dir.wal_header
-        boot = Boot.recover(files, header, sorted(members), machine, wal_options)
+        boot = Boot.recover(files, header, sorted(origin.first), machine, wal_options)
         _log.info(
             "recovered to log index %d, %d entries of log after it, in %.0f ms",
             boot.raft_state.applied,
@@ -92,7 +93,9 @@ class Node:
             log_tail_bytes=settings.log_tail_bytes,
             log_bytes_max=settings.log_bytes_max,
         )
-        peers = {peer: address for peer, address in members.items() if peer != node}
+        told = {**origin.first, **origin.addresses}
+        peers = {peer: address for peer, address in told.items() if peer != node}
+        logged = boot.known.addresses.get(node) or origin.first.get(node)
         pulse = Pulse()
         service = ClusterService(settings, pulse)
         body = Body(
@@ -100,11 +103,13 @@ class Node:
             parts=Parts(boot.wal, boot.applier, JobRunner(boot.store, boot.applier)),
             cluster=cluster,
             peers=peers,
-            address=members.get(node) or f"{settings.peer_host}:{settings.peer_port}",
-            peer_socket=_peer_socket(settings) if settings.members else None,
+            address=settings.peer_address or logged or joining.peer_address(settings),
+            peer_socket=_peer_socket(settings) if settings.members or origin.addresses else None,
+            take_in=service.take_in,
         )
         shell = Shell(settings, body, service.handle_call, fatal)
         service.bind(shell, boot.applier, digests)
+        service.receive_with(origin)
         return cls(service, shell, data_dir, digests, pulse)
 
     def start(self) -> None:
@@ -144,12 +149,6 @@ def load_kernels() -> None:
         time.monotonic() - started,
         f"{compiled} compiled" if compiled else "all from the cache",
     )
-
-
-def _members(settings: NodeSettings) -> dict[NodeId, str]:
-    if settings.members:
-        return {NodeId(node): address for node, address in settings.members.items()}
-    return {NodeId(settings.node): f"{settings.peer_host}:{settings.peer_port}"}
 
 
 def _spread(threads: int) -> Spread:

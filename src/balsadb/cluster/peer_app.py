@@ -4,7 +4,8 @@ Each POST `/lane/<name>` is one lane from one peer; its body never ends while bo
 without the cluster's secret, of another cluster, or from a node that was removed is refused
 with a 4xx that names the field, before a byte of it is read. A frame that cannot be read is dropped
 and the stream goes on: a newer node may say what this one does not know; the answer at the stream's
-end tells of it. Runs on the shell's event loop.
+end tells of it. POST `/join` is the question of a node that has no cluster yet
+(`balsadb.cluster.joining`); it needs the secret only. Runs on the shell's event loop.
 """
 
 import hmac
@@ -16,6 +17,7 @@ import msgspec
 import uvicorn
 
 from balsadb.cluster.http_limits import BoundedHttpProtocol
+from balsadb.cluster.joining import JOIN_PATH, ErrorBody, Refusal
 from balsadb.cluster.wire import (
     FRAME_BYTES_MAX,
     HEADER_ADDRESS,
@@ -32,22 +34,23 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 OnFrame = Callable[[str, NodeId, bytes], None]
+TakeIn = Callable[[bytes], Awaitable[tuple[int, bytes]]]
+"""From the body of a question to join to the status and the body of its answer."""
 
 _NODE_DIGITS_MAX = 20
 
 
+JOIN_BYTES_MAX = 4096
 COMPLAINTS_MAX = 64
 """Different reasons for refusal that are logged."""
 
 _log = logging.getLogger("balsadb.peer_port")
 
 
-class Refusal(msgspec.Struct, frozen=True):
-    """Why a stream is not accepted."""
-
-    status: int
-    field: str
-    rule: str
+async def nobody_joins(body: bytes) -> tuple[int, bytes]:
+    """The answer of a node that cannot take others in (yet)."""
+    del body
+    return 503, _error_body(Refusal(503, "path", "this node is starting; ask again"))
 
 
 class PeerApp:
@@ -56,7 +59,7 @@ class PeerApp:
     `refuses(node)` says why streams of a node are not taken; empty if they are.
     `on_frame(lane, source, payload)` is called for each frame in order and raises `MalformedBody`
     for one that it cannot read; `on_open(source, process, address)` and `on_close(source)` when a
-    stream of that node starts and ends.
+    stream of that node starts and ends. `take_in(body)` answers who asks to join.
     """
 
     def __init__(
@@ -68,6 +71,7 @@ class PeerApp:
         self._on_frame = on_frame
         self.on_open: Callable[[NodeId, str, str], None] = lambda source, process, address: None
         self.on_close: Callable[[NodeId], None] = lambda source: None
+        self.take_in: TakeIn = nobody_joins
         self.refused_count = 0
         self._complained: set[tuple[str, str]] = set()
 
@@ -81,6 +85,9 @@ class PeerApp:
             self.refused_count += 1
             self._complain(scope, refusal)
             await _answer(send, refusal)
+            return
+        if scope["path"] == JOIN_PATH:
+            await self._join(receive, send)
             return
         lane = str(scope["path"]).removeprefix("/lane/")
         source = NodeId(int(headers[HEADER_NODE]))
@@ -97,6 +104,19 @@ class PeerApp:
         finally:
             self.on_close(source)
         await _answer(send, None)
+
+    async def _join(self, receive: Receive, send: Send) -> None:
+        body, more = b"", True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return
+            body += message.get("body", b"")
+            more = bool(message.get("more_body", False))
+            if len(body) > JOIN_BYTES_MAX:
+                await _answer(send, Refusal(413, "body", f"at most {JOIN_BYTES_MAX} bytes"))
+                return
+        await _send(send, *await self.take_in(body))
 
     def _complain(self, scope: Scope, refusal: Refusal) -> None:
         """Say it once for each reason and place: a peer tries again many times a second."""
@@ -129,6 +149,8 @@ class PeerApp:
         secret = headers.get(HEADER_SECRET, b"")
         if not hmac.compare_digest(secret, self._secret):
             return Refusal(401, HEADER_SECRET, "must be the cluster's secret")
+        if scope["path"] == JOIN_PATH and scope["method"] == "POST":
+            return None
         if headers.get(HEADER_CLUSTER, b"") != str(self._cluster).encode():
             return Refusal(
                 403, HEADER_CLUSTER, "must be this cluster's id: another cluster sent it"
@@ -161,8 +183,17 @@ def peer_server(app: PeerApp) -> uvicorn.Server:
 
 
 async def _answer(send: Send, refusal: Refusal | None) -> None:
-    status = 200 if refusal is None else refusal.status
-    body = b"{}" if refusal is None else msgspec.json.encode({"error": refusal})
+    if refusal is None:
+        await _send(send, 200, b"{}")
+    else:
+        await _send(send, refusal.status, _error_body(refusal))
+
+
+def _error_body(refusal: Refusal) -> bytes:
+    return msgspec.json.encode(ErrorBody(refusal))
+
+
+async def _send(send: Send, status: int, body: bytes) -> None:
     headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -20,6 +20,7 @@ CALLS_MAX = 1024
 
 KIND_HTTP = "http"
 KIND_DIGESTS = "digests"
+KIND_ADD = "add"
 
 
 class RawRequest(msgspec.Struct, array_like=True, frozen=True):

@@ -12,19 +12,21 @@ loop through futures. The rules:
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar, cast
 
 import msgspec
 
-from balsadb.cluster import membership
-from balsadb.cluster.driver import Driver
 from balsadb.cluster.effects import Answer, Committed, Failed
+from balsadb.cluster.joining import JoinRequest, Welcome
+from balsadb.cluster.member_changes import MemberChanges
+from balsadb.cluster.peer_app import nobody_joins
 from balsadb.cluster.performers import Applier
+from balsadb.cluster.reception import Reception
 from balsadb.cluster.replicas import Digests, ObservedDatabase, ReplicaDigests, compare
-from balsadb.cluster.rpc import KIND_DIGESTS, KIND_HTTP, RawRequest, RawResponse
+from balsadb.cluster.rpc import KIND_ADD, KIND_DIGESTS, KIND_HTTP, RawRequest, RawResponse
 from balsadb.cluster.settings import NodeSettings
 from balsadb.cluster.shell import Shell
 from balsadb.cluster.workers import Pulse
@@ -39,14 +41,12 @@ from balsadb.database import (
 )
 from balsadb.errors import (
     BalsaError,
-    InvalidInput,
     NotLeader,
     NotReady,
     OutcomeUnknown,
     Overloaded,
     QuorumLost,
 )
-from balsadb.raft import MembersChange
 from balsadb.types import LogIndex, NodeId
 
 T = TypeVar("T")
@@ -70,7 +70,7 @@ class WriteResult(msgspec.Struct, frozen=True):
     value: Any
 
 
-class ClusterService:
+class ClusterService(MemberChanges):
     """One node's service; create it before the shell starts, `attach` it to the loop that will
     call it."""
 
@@ -85,7 +85,12 @@ class ClusterService:
         self._barrier: asyncio.Future[LogIndex] | None = None
         self._stopping = False
         self._distances_at_ready: int | None = None
+        self._reception: Reception | None = None
         self.on_forwarded: Callable[[RawRequest], Awaitable[RawResponse]] | None = None
+
+    def receive_with(self, origin: Welcome) -> None:
+        """What this node tells those that join."""
+        self._reception = Reception(self, origin)
 
     def bind(self, shell: Shell, applier: Applier, digests: ReplicaDigests) -> None:
         """Give it the node's parts."""
@@ -129,8 +134,18 @@ class ClusterService:
                 return False, "; ".join(
                     f"node {n} refuses this one: {refusals[n]}" for n in refusals
                 )
+            if not self.shell.is_member:
+                return False, self._waits()
             return False, "no leader is known yet, or this node is still catching up"
         return True, "all shards are ready"
+
+    def _waits(self) -> str:
+        """A node that joined, and has not heard from the cluster since."""
+        node, address = self._settings.node, self.shell.addresses[NodeId(self._settings.node)]
+        return (
+            "this node waits for the cluster to send it the log. If `balsadb cluster members` on "
+            f"another node does not show it: balsadb cluster add {node} {address}"
+        )
 
     def begin_stop(self) -> None:
         """From now on `ready` is False."""
@@ -245,7 +260,7 @@ class ClusterService:
         """Whoever was removed can answer nothing but its own old state."""
         removed = self.shell.driver.removed
         if removed:
-            raise NotReady(f"{removed}; ask another one")
+            raise NotReady(f"ask another node: {removed}")
 
     def _open_barrier(self, deadline: float) -> "asyncio.Future[LogIndex]":
         loop = asyncio.get_running_loop()
@@ -312,57 +327,24 @@ class ClusterService:
             assert self._digests is not None
             index = LogIndex(_INDEX.decode(payload))
             return msgspec.msgpack.encode(await asyncio.wrap_future(self._digests.at(index)))
-        if kind != KIND_HTTP or self._loop is None:
+        if kind not in (KIND_HTTP, KIND_ADD) or self._loop is None or self._reception is None:
             raise NotReady(f"this node does not answer calls of kind {kind!r} yet")
-        request = msgspec.msgpack.decode(payload, type=RawRequest)
-        future = asyncio.run_coroutine_threadsafe(self._run_here(request), self._loop)
+        answering: Coroutine[Any, Any, Any]
+        if kind == KIND_ADD:
+            joining = msgspec.msgpack.decode(payload, type=JoinRequest)
+            answering = self._reception.add_here(joining)
+        else:
+            request = msgspec.msgpack.decode(payload, type=RawRequest)
+            answering = self._run_here(request)
+        future = asyncio.run_coroutine_threadsafe(answering, self._loop)
         return msgspec.msgpack.encode(await asyncio.wrap_future(future))
 
-    # --- members ---
-
-    async def members(self) -> list[dict[str, Any]]:
-        """Every member, as this node knows it: roles, addresses, and progress if it leads."""
-        return await asyncio.wrap_future(self.shell.members())
-
-    async def add_member(self, node: int, address: str, timeout_s: float) -> None:
-        """Take a node in as a learner (leader only, like all of these)."""
-        await self._change(
-            lambda driver, known: membership.adding(driver, known, node, address), timeout_s
-        )
-
-    async def move_member(self, node: int, address: str, timeout_s: float) -> None:
-        """Reach a member at another address."""
-        await self._change(
-            lambda driver, known: membership.moving(driver, known, node, address), timeout_s
-        )
-
-    async def promote_member(self, node: int, timeout_s: float) -> None:
-        """Give a learner a vote."""
-        await self._change(lambda driver, _: membership.promoting(driver, node), timeout_s)
-
-    async def remove_member(self, node: int, *, force: bool, timeout_s: float) -> None:
-        """Take a member out, for good. Once more is no error: a leader that removes itself may not
-        get its answer through to the node that asked it."""
-        await self._wait_applied(timeout_s)
-        if node in self.shell.driver.admission.members.removed:
-            return
-        await self._change(
-            lambda driver, _: membership.removing(driver, node, force=force), timeout_s
-        )
-
-    async def transfer_leader(self, node: int) -> None:
-        """Hand leadership to a voter. NotReady if it does not lead in time."""
-        if node not in self.shell.driver.raft.members:
-            raise InvalidInput("to", f"must be a node that votes; {node} does not")
-        if not await asyncio.wrap_future(self.shell.transfer_to(NodeId(node))):
-            raise NotReady(f"node {node} did not take over in time: is it reached, and up to date?")
-
-    async def _change(
-        self, make: Callable[[Driver, dict[NodeId, str]], MembersChange], timeout_s: float
-    ) -> None:
-        await self._wait_applied(timeout_s)
-        future = self.shell.change_members(make, timeout_s)
-        await self._answer(future, timeout_s, write=True)
+    async def take_in(self, body: bytes) -> tuple[int, bytes]:
+        """Answer a node that asks to join; runs on the shell's loop."""
+        if self._loop is None or self._reception is None:
+            return await nobody_joins(body)
+        answering = self._reception.answer(body)
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(answering, self._loop))
 
     # --- figures ---
 
@@ -377,6 +359,13 @@ class ClusterService:
         status["codes"] = database.codes._asdict()
         status["distances_at_ready"] = self._distances_at_ready
         status["addresses"] = {str(node): address for node, address in self.shell.peers.items()}
+        status["member_addresses"] = {
+            str(node): address
+            for node, address in self.shell.addresses.items()
+            if node in self.shell.driver.admission.known.roles.nodes
+        }
+        status["voter"] = NodeId(self._settings.node) in self.shell.driver.raft.members
+        status["removed"] = sorted(self.shell.driver.admission.known.removed)
         return status
 
     async def verify(self, timeout_s: float) -> dict[str, Any]:

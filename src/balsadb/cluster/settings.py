@@ -38,7 +38,15 @@ _ASCENDING = (
     ("log_tail_bytes", "checkpoint_log_bytes"),
     ("checkpoint_log_bytes", "log_bytes_max"),
 )
+_EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 - compared with, not listened on
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def is_address(text: str) -> bool:
+    """Whether it is a host and a port, `host:port`."""
+    host, _, port = text.rpartition(":")
+    named = re.fullmatch(r"[A-Za-z0-9._:%\[\]-]{1,255}", host, re.ASCII)
+    return bool(named and re.fullmatch(r"[0-9]{1,5}", port) and 1 <= int(port) <= 65535)
 
 
 class NodeSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,7 +54,8 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     `members` maps a node id to its peer address (`host:port`); it counts only on an empty data
     directory, must be the same on all nodes, and must contain `node`. Empty means a cluster of one.
-    `join`: this node came later: it is not among them, and waits to be taken in.
+    `join`: peer addresses of members, for a node that comes later: it asks them who they are.
+    `peer_address`: where this node's peers reach it, if not at `peer_host` and `peer_port`.
     """
 
     node: int = 1
@@ -56,7 +65,8 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True):
     peer_host: str = "127.0.0.1"
     peer_port: int = PEER_PORT
     members: dict[int, str] = {}
-    join: bool = False
+    peer_address: str = ""
+    join: str = ""
     cluster_name: str = "balsadb"
     cluster_secret: str = ""
     api_key: str = ""
@@ -102,24 +112,45 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True):
             raise InvalidInput("host", "needs an `api_key` to listen beyond loopback")
         if self.peer_host not in _LOOPBACK and not self.cluster_secret:
             raise InvalidInput("peer_host", "needs a `cluster_secret` to listen beyond loopback")
-        if self.join and not self.members:
-            raise InvalidInput("join", "needs the first members of the cluster: `members`")
+        if self.peer_address and not is_address(self.peer_address):
+            raise InvalidInput("peer_address", f"must be host:port, not {self.peer_address!r}")
+        listens = self.members or self.join
+        if listens and self.port == self.peer_port != 0 and self.host == self.peer_host:
+            raise InvalidInput("peer_port", f"must differ from `port`; both are {self.port}")
+        if self.join:
+            self._check_join()
         if self.members:
             self._check_members()
 
+    def join_addresses(self) -> list[str]:
+        """The members to ask, in order."""
+        return [part.strip() for part in self.join.split(",") if part.strip()]
+
+    def _check_join(self) -> None:
+        if self.members:
+            raise InvalidInput(
+                "join",
+                "does not go with `members`: a node that comes later asks the cluster who they are",
+            )
+        wrong = [one for one in self.join_addresses() if not is_address(one)]
+        if wrong or not self.join_addresses():
+            shown = repr(wrong[0] if wrong else self.join)
+            raise InvalidInput("join", f"must be peer addresses of members, host:port, not {shown}")
+        if self.peer_host in _EVERYWHERE and not self.peer_address:
+            raise InvalidInput(
+                "peer_address",
+                f"must say where the other nodes reach this one, as `peer_host` is "
+                f"{self.peer_host}: every address of this machine",
+            )
+
     def _check_members(self) -> None:
-        if self.join and self.node in self.members:
-            raise InvalidInput("join", f"is for a node that is not in `members`; {self.node} is")
-        if not self.join and self.node not in self.members:
+        if self.node not in self.members:
             raise InvalidInput(
                 "members", f"must contain this node, number {self.node}; or it came later: `join`"
             )
-        if self.port == self.peer_port != 0 and self.host == self.peer_host:
-            raise InvalidInput("peer_port", f"must differ from `port`; both are {self.port}")
         seen: set[str] = set()
         for number, address in self.members.items():
-            host, _, port = address.rpartition(":")
-            if not (host and port.isdecimal() and 1 <= int(port) <= 65535):
+            if not is_address(address):
                 raise InvalidInput(
                     "members", f"the address of node {number} must be host:port, not {address!r}"
                 )

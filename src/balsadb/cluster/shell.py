@@ -26,7 +26,7 @@ from balsadb.cluster.effects import Answer, Failed
 from balsadb.cluster.executors import Executors, Parts
 from balsadb.cluster.frames import decode_frame
 from balsadb.cluster.membership import describe
-from balsadb.cluster.peer_app import PeerApp, peer_server
+from balsadb.cluster.peer_app import PeerApp, TakeIn, nobody_joins, peer_server
 from balsadb.cluster.rpc import Calls, Handler
 from balsadb.cluster.settings import NodeSettings
 from balsadb.cluster.transport import Transport
@@ -50,11 +50,14 @@ class Body:
     parts: Parts
     cluster: ClusterId
     peers: dict[NodeId, str]
-    """Node id -> peer address of the first members, without this node."""
+    """Node id -> peer address of the first members, and of those that this node was told of when it
+    joined; without this node."""
     address: str
-    """Where peers reach this node."""
+    """Where peers reach this node, until the log says otherwise."""
     peer_socket: socket.socket | None
     """Bound already, so that a port in use is an error before anything runs."""
+    take_in: TakeIn = nobody_joins
+    """Answers nodes that want to join."""
 
 
 class Shell:
@@ -85,6 +88,7 @@ class Shell:
         self.peers = dict(body.peers)
         """Peer address of every other member; replaced, never changed."""
         self._peers_version: int = -1
+        self._address = body.address
 
     # --- life ---
 
@@ -136,8 +140,9 @@ class Shell:
         driver = self.driver
 
         def event(token: int) -> None:
-            addresses = {**self.peers, NodeId(self._settings.node): self._body.address}
-            driver.change_members(token, lambda: make(driver, addresses), deadline_ticks=deadline)
+            driver.change_members(
+                token, lambda: make(driver, self.addresses), deadline_ticks=deadline
+            )
 
         return self._ask(event, OutcomeUnknown)
 
@@ -146,7 +151,22 @@ class Shell:
         return asyncio.run_coroutine_threadsafe(self._members(), self._loop)
 
     async def _members(self) -> list[dict[str, Any]]:
-        return describe(self.driver, self.peers, self._body.address)
+        return describe(self.driver, self.addresses)
+
+    @property
+    def addresses(self) -> dict[NodeId, str]:
+        """Peer address of every member, and of this node."""
+        return {**self.peers, NodeId(self._settings.node): self._address}
+
+    @property
+    def is_member(self) -> bool:
+        """Whether this node is a member, as far as it knows."""
+        return NodeId(self._settings.node) in self.driver.admission.known.roles.nodes
+
+    @property
+    def listens(self) -> bool:
+        """Whether it has a peer port: a cluster of one that was given no members has none."""
+        return self._body.peer_socket is not None
 
     def transfer_to(self, target: NodeId) -> Future[bool]:
         """Hand leadership to a voter; whether it leads within `TRANSFER_WAIT_S`."""
@@ -198,7 +218,7 @@ class Shell:
             node,
             body.cluster,
             settings.cluster_secret,
-            body.address,
+            self._address,
             body.peers,
             self._peer_down,
         )
@@ -224,6 +244,7 @@ class Shell:
             self._refuses,
             self._on_frame,
         )
+        app.take_in = self._body.take_in
         assert self._transport is not None
         app.on_open = self._transport.heard
         app.on_close = self._transport.stream_closed
@@ -295,6 +316,8 @@ class Shell:
             if node != self._settings.node and (node in told or node in first)
         }
         self._transport.set_peers(self.peers)
+        self._address = told.get(NodeId(self._settings.node), self._address)
+        self._transport.set_address(self._address)
 
     def _refuses(self, node: NodeId) -> str:
         if node in self.driver.admission.known.removed:

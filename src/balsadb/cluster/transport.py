@@ -196,17 +196,28 @@ class Transport:
             self._add(peer, at)
         self._probes: dict[NodeId, asyncio.Task[None]] = {}
         self._processes: dict[NodeId, str] = {}
+        self._claims: dict[NodeId, str] = {}
+        """Where each peer itself says that it is."""
+        self._told = dict(addresses)
         self._closed = False
 
     def set_peers(self, addresses: dict[NodeId, str]) -> None:
         """From now on these are the peers: who is gone is sent nothing more, who moved is sent to
         the new address."""
+        self._told = dict(addresses)
         for peer in list(self._addresses):
             if addresses.get(peer) != self._addresses[peer]:
                 self._drop(peer)
         for peer, address in addresses.items():
             if peer not in self._addresses and not self._closed:
                 self._add(peer, address)
+
+    def set_address(self, address: str) -> None:
+        """From now on this node tells its peers that it is there."""
+        if self._headers[HEADER_ADDRESS] != address:
+            self._headers[HEADER_ADDRESS] = address
+            for client in self._clients.values():
+                client.headers[HEADER_ADDRESS] = address
 
     def _add(self, peer: NodeId, address: str) -> None:
         # Plain HTTP between nodes today: verify=False only skips loading certificates at start.
@@ -257,8 +268,10 @@ class Transport:
         If it is another process than before, the one that our open lanes lead to is gone: a lane
         that was idle would lose its next frame before it noticed.
         """
-        if address and source not in self._addresses and not self._closed:
-            self._add(source, address)
+        if address:
+            self._claims[source] = address
+            if source not in self._addresses and not self._closed:
+                self._add(source, address)
         if self._processes.get(source, process) != process:
             self._give_up(source)
         self._processes[source] = process
@@ -285,8 +298,19 @@ class Transport:
     def _failed(self, peer: NodeId, refused: bool) -> None:
         if refused:
             self._on_down(peer)
+            self._try_elsewhere(peer)
         else:
             self.stream_closed(peer)
+
+    def _try_elsewhere(self, peer: NodeId) -> None:
+        """Nobody listens where the peer is thought to be. A node that lags may not have heard yet
+        that it moved: where the peer itself says that it is, it may be found."""
+        now, told = self._addresses.get(peer), self._told.get(peer)
+        claim = self._claims.get(peer)
+        other = claim if now == told else told
+        if now and other and other != now and not self._closed:
+            self._drop(peer)
+            self._add(peer, other)
 
     def _give_up(self, peer: NodeId) -> None:
         for name in LANES:
@@ -307,7 +331,8 @@ class Transport:
             self._give_up(peer)
         except OSError:
             # Unreachable or silent (TimeoutError is an OSError): only the election timer can tell.
-            self._lanes[peer, CONTROL].reset_backoff()
+            if (peer, CONTROL) in self._lanes:  # it may have been removed meanwhile
+                self._lanes[peer, CONTROL].reset_backoff()
         finally:
             self._probes.pop(peer, None)
 

@@ -77,7 +77,7 @@ class Endpoint:
         except Exception as error:
             # A defect of ours must not take the node down, nor hang the client.
             _log.exception("request %s failed", context.request_id)
-            outcome = "unknown" if self._route.kind == "write" else "failed"
+            outcome = "unknown" if self._route.changes else "failed"
             found = internal_failure(
                 error, context.request_id, outcome, time.perf_counter() - started
             )

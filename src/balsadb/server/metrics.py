@@ -155,7 +155,8 @@ class _Snapshot(Collector):
         addresses: Mapping[Any, Any] = status.get("addresses") or {}
         yield GaugeMetricFamily("cluster_enabled", "Always 1: one node is a cluster too", value=1)
         yield GaugeMetricFamily("cluster_peers_total", "Members", value=1 + len(addresses))
-        yield GaugeMetricFamily("cluster_voter", "Whether this node votes", value=1)
+        votes = float(status.get("voter", True))
+        yield GaugeMetricFamily("cluster_voter", "Whether this node votes", value=votes)
         leads = float(status.get("role") == "leader")
         yield GaugeMetricFamily("balsadb_leader", "Whether this node leads", value=leads)
         pending = max(0, int(status.get("commit", 0)) - int(status.get("applied", 0)))

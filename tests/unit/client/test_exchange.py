@@ -263,3 +263,38 @@ def test_scroll_all_follows_the_pages() -> None:
     with Client(transport=script) as client:
         assert [point.id for point in client.scroll_all("f", page=1)] == [1, 2]
     assert msgspec.json.decode(script.requests[1].body)["offset"] == 2
+
+
+LOST = errors.OutcomeUnknown("the connection broke")
+DONE = WireAnswer(200, {}, b'{"result": true, "status": "ok", "time": 0}')
+
+
+def test_a_change_of_members_is_repeated_and_has_no_session() -> None:
+    script = Script(LOST, DONE)
+    assert Client(transport=script, options=FAST).add_member(4, "h:1") is True
+    assert [request.body for request in script.requests] == [b'{"id":4,"address":"h:1"}'] * 2
+    assert all(request.changes for request in script.requests)
+    assert not any("session" in name for name in script.requests[0].headers)
+
+
+def test_a_change_of_members_whose_answer_was_lost_may_have_happened() -> None:
+    script = Script(LOST, refusal(errors.NotReady("another change")), LOST)
+    options = Options(tries_max=3, pause_max_s=0.0)
+    with pytest.raises(errors.OutcomeUnknown) as caught:
+        Client(transport=script, options=options).promote_member(4)
+    assert caught.value.outcome == "unknown"
+    refused = Script(LOST, refusal(errors.NotFound("node 4 is not a member")))
+    with pytest.raises(errors.NotFound) as told:
+        Client(transport=refused, options=FAST).promote_member(4)
+    assert told.value.outcome == "unknown", "the first try may have been done"
+
+
+def test_a_proxy_that_fails_leaves_a_change_of_members_open() -> None:
+    script = Script(WireAnswer(502, {}, b"<html>"))
+    with pytest.raises(errors.BalsaError) as caught:
+        Client(transport=script, options=Options(tries_max=1)).remove_member(2)
+    assert caught.value.outcome == "unknown"
+    reads = Script(WireAnswer(502, {}, b"<html>"))
+    with pytest.raises(errors.BalsaError) as nothing:
+        Client(transport=reads, options=Options(tries_max=1)).members()
+    assert nothing.value.outcome == "failed"

@@ -67,6 +67,8 @@ def test_the_server_routes_and_decodes_the_call(call: requests.Call[Any], operat
     route = match(call.method, call.path).route
     assert route.operation == operation
     assert call.is_write == (route.kind == "write")
+    changes_members = operation.endswith(("_member", "_leader"))
+    assert call.changes == (call.is_write or changes_members)
     if call.body is None:
         assert route.body is None or not route.body_required
     else:
