@@ -5,10 +5,13 @@ a change travels through the log (`changes`) and takes effect when the host appl
 """
 
 from collections.abc import Iterable
+from typing import Annotated, TypeAlias
 
 import msgspec
 
-from balsadb.types import LogIndex, NodeId, Term
+from balsadb.types import NUMBER, LogIndex, NodeId, Term
+
+_Nodes: TypeAlias = tuple[Annotated[NodeId, NUMBER], ...]
 
 
 class Members(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -21,10 +24,10 @@ class Members(msgspec.Struct, array_like=True, frozen=True, gc=False):
     ends. `auto_leave`: a leader ends the joint change by itself.
     """
 
-    voters: tuple[NodeId, ...]
-    outgoing: tuple[NodeId, ...] = ()
-    learners: tuple[NodeId, ...] = ()
-    learners_next: tuple[NodeId, ...] = ()
+    voters: _Nodes
+    outgoing: _Nodes = ()
+    learners: _Nodes = ()
+    learners_next: _Nodes = ()
     auto_leave: bool = False
 
     @classmethod
@@ -68,6 +71,6 @@ class SnapshotMeta(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """What Raft knows of a checkpoint: the last log index in it, that entry's term, and the members
     at that index. The bytes of the checkpoint travel outside Raft."""
 
-    index: LogIndex
-    term: Term
+    index: Annotated[LogIndex, NUMBER]
+    term: Annotated[Term, NUMBER]
     members: Members
