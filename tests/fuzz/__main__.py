@@ -1,0 +1,95 @@
+"""`python -m tests.fuzz`: damage valid inputs, for a while, and report what breaks a check.
+
+Without atheris the damage is random. With it (`--guided`), inputs that reach new code are kept and
+damaged further; `--corpus` keeps them between runs. An input that failed is printed and written to
+`--findings`; it then belongs into `tests/fuzz/regressions.py`.
+"""
+
+import argparse
+import importlib
+import random
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.fuzz.mutations import any_damage, damage
+from tests.fuzz.regressions import REGRESSIONS
+from tests.fuzz.targets import TARGETS, Target, check_bounded
+
+
+def run(target: Target, seconds: float, seed: int, check: Callable[[bytes], None]) -> int:
+    """Damage the target's inputs for that long; how many inputs were tried. Raises what a check
+    raised, with the input in its `args`."""
+    rng = random.Random(seed)
+    seeds = [*target.seeds, *REGRESSIONS.get(target.name, [])]
+    deadline = time.monotonic() + seconds
+    count = 0
+    while time.monotonic() < deadline:
+        data = damage(rng.choice(seeds), any_damage(rng), rng.choice(seeds))
+        if rng.random() < 0.02:
+            data = rng.randbytes(rng.randrange(2000))
+        count += 1
+        check(data)
+    return count
+
+
+def guided(target: Target, seconds: int, corpus: Path) -> None:
+    """Let atheris choose the inputs; ends the process."""
+    atheris = importlib.import_module("atheris")
+    corpus.mkdir(parents=True, exist_ok=True)
+    for number, data in enumerate([*target.seeds, *REGRESSIONS.get(target.name, [])]):
+        (corpus / f"seed{number}").write_bytes(data)
+    atheris.instrument_all()
+    atheris.Setup(
+        [
+            sys.argv[0],
+            str(corpus),
+            f"-max_total_time={seconds}",
+            "-max_len=8192",
+            "-rss_limit_mb=2048",
+        ],
+        target.check,
+    )
+    atheris.Fuzz()
+
+
+def main() -> int:
+    """Exit status: 1 if a check failed."""
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz")
+    parser.add_argument("targets", nargs="*", default=[], help=" ".join(TARGETS))
+    parser.add_argument("--seconds", type=int, default=10, help="for each target")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--memory", action="store_true", help="check the memory too (slower)")
+    parser.add_argument("--guided", action="store_true", help="by coverage, with atheris")
+    parser.add_argument("--corpus", type=Path, help="folder of kept inputs (with --guided)")
+    parser.add_argument("--findings", type=Path, help="folder for inputs that failed")
+    options = parser.parse_args()
+    failed = 0
+    for name in options.targets or TARGETS:
+        target = TARGETS[name]
+        if options.guided:
+            guided(target, options.seconds, options.corpus / name)
+        last: list[bytes] = [b""]
+
+        def check(data: bytes, target: Target = target, last: list[bytes] = last) -> None:
+            last[0] = data
+            check_bounded(target, data) if options.memory else target.check(data)
+
+        try:
+            count = run(target, options.seconds, options.seed, check)
+        except Exception:  # whatever a decoder raises is what is looked for
+            failed = 1
+            traceback.print_exc()
+            print(f"{name}: FAILED by {last[0].hex()}")
+            if options.findings:
+                options.findings.mkdir(parents=True, exist_ok=True)
+                (options.findings / f"{name}.{len(last[0])}.bin").write_bytes(last[0])
+        else:
+            print(f"{name}: {count:,} inputs in {options.seconds} s, none broke it")
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main())
