@@ -1,12 +1,10 @@
 """`python -m tests.fuzz`: damage valid inputs, for a while, and report what breaks a check.
 
-Without atheris the damage is random. With it (`--guided`), inputs that reach new code are kept and
-damaged further; `--corpus` keeps them between runs. An input that failed is printed and written to
-`--findings`; it then belongs into `tests/fuzz/regressions.py`.
+The damage is random; `tests.fuzz.guided` is the same guided by coverage. An input that failed is
+printed and, with `--findings`, written to a file; it then belongs into `tests/fuzz/regressions.py`.
 """
 
 import argparse
-import importlib
 import random
 import sys
 import time
@@ -35,26 +33,6 @@ def run(target: Target, seconds: float, seed: int, check: Callable[[bytes], None
     return count
 
 
-def guided(target: Target, seconds: int, corpus: Path) -> None:
-    """Let atheris choose the inputs; ends the process."""
-    atheris = importlib.import_module("atheris")
-    corpus.mkdir(parents=True, exist_ok=True)
-    for number, data in enumerate([*target.seeds, *REGRESSIONS.get(target.name, [])]):
-        (corpus / f"seed{number}").write_bytes(data)
-    atheris.instrument_all()
-    atheris.Setup(
-        [
-            sys.argv[0],
-            str(corpus),
-            f"-max_total_time={seconds}",
-            "-max_len=8192",
-            "-rss_limit_mb=2048",
-        ],
-        target.check,
-    )
-    atheris.Fuzz()
-
-
 def main() -> int:
     """Exit status: 1 if a check failed."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz")
@@ -62,15 +40,11 @@ def main() -> int:
     parser.add_argument("--seconds", type=int, default=10, help="for each target")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--memory", action="store_true", help="check the memory too (slower)")
-    parser.add_argument("--guided", action="store_true", help="by coverage, with atheris")
-    parser.add_argument("--corpus", type=Path, help="folder of kept inputs (with --guided)")
     parser.add_argument("--findings", type=Path, help="folder for inputs that failed")
     options = parser.parse_args()
     failed = 0
     for name in options.targets or TARGETS:
         target = TARGETS[name]
-        if options.guided:
-            guided(target, options.seconds, options.corpus / name)
         last: list[bytes] = [b""]
 
         def check(data: bytes, target: Target = target, last: list[bytes] = last) -> None:
