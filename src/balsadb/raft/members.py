@@ -49,11 +49,6 @@ class Members(msgspec.Struct, array_like=True, frozen=True, gc=False):
         """Whether a joint change is under way."""
         return bool(self.outgoing)
 
-    @property
-    def is_single(self) -> bool:
-        """Whether one node alone decides."""
-        return len(self.voters) == 1 and not self.outgoing
-
     def learns(self, node: NodeId) -> bool:
         """Whether the node receives the log and decides nothing."""
         return node in self.learners

@@ -62,11 +62,6 @@ class Manifest(CheckpointMeta, frozen=True, array_like=True):
         """Numbers of the pack files that hold its chunks."""
         return {ref.pack for ref in self.refs()}
 
-    @property
-    def bytes_total(self) -> int:
-        """Bytes of all columns."""
-        return sum(ref.length for ref in self.refs())
-
     def with_columns(
         self, columns: tuple[tuple[ColumnMeta, tuple[ChunkRef, ...]], ...]
     ) -> "Manifest":
