@@ -97,7 +97,5 @@ def test_members_are_sorted_and_know_their_halves():
     assert members.voters == (1, 2, 3)
     assert members.nodes == (1, 2, 3, 4)
     assert members.is_joint
-    assert not members.is_single
     assert 4 in members
     assert 5 not in members
-    assert Members.of([1]).is_single
