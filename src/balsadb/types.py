@@ -11,7 +11,7 @@ graph); *layer* an HNSW layer; *edit* a planned change of a graph; *checkpoint* 
 at one log index.
 """
 
-from typing import NewType
+from typing import Annotated, NewType
 
 import msgspec
 
@@ -36,6 +36,10 @@ Slot = NewType("Slot", int)
 Row = NewType("Row", int)
 """A vector's row in the columns of one vector name; the vertices of the graph."""
 
+NUMBER = msgspec.Meta(ge=0, le=(1 << 63) - 1)
+"""Bounds of every number above, for the decoders of what a peer or a disk says: a larger one would
+break arithmetic and file formats later, in the middle of something else."""
+
 NO_NODE = NodeId(0)
 
 ENTRY_NORMAL = 0
@@ -52,9 +56,9 @@ class Entry(msgspec.Struct, array_like=True, frozen=True, gc=False):
     `data` is opaque to Raft and to storage; the same bytes go to the WAL and to every peer.
     """
 
-    index: LogIndex
-    term: Term
-    kind: int
+    index: Annotated[LogIndex, NUMBER]
+    term: Annotated[Term, NUMBER]
+    kind: Annotated[int, msgspec.Meta(ge=0, le=(1 << 32) - 1)]
     data: bytes
 
 

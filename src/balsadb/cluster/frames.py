@@ -5,41 +5,45 @@ snapshot protocol (pull: the receiver asks) and refusals. Both carry cluster, gr
 and the source's disk; a frame of another cluster or group is dropped.
 """
 
+from typing import Annotated, TypeAlias
+
 import msgspec
 
 from balsadb.errors import MalformedBody
 from balsadb.raft import Message
 from balsadb.raft import decode as decode_message
 from balsadb.raft import encode as encode_message
-from balsadb.types import ClusterId, DiskId, GroupId, LogIndex, NodeId
+from balsadb.types import NUMBER, ClusterId, DiskId, GroupId, LogIndex, NodeId
 
 DIGEST_BYTES = 16
+
+_Index: TypeAlias = Annotated[LogIndex, NUMBER]
 
 
 class ManifestRequest(msgspec.Struct, array_like=True, frozen=True, tag=1):
     """Send me the manifest of your checkpoint at `index`."""
 
-    index: LogIndex
+    index: _Index
 
 
 class ManifestData(msgspec.Struct, array_like=True, frozen=True, tag=2):
     """The manifest asked for, as it lies on the sender's disk."""
 
-    index: LogIndex
+    index: _Index
     data: bytes
 
 
 class ChunkRequest(msgspec.Struct, array_like=True, frozen=True, tag=3):
     """Send me the chunk with this digest; `index` says for which checkpoint."""
 
-    index: LogIndex
+    index: _Index
     digest: bytes
 
 
 class ChunkData(msgspec.Struct, array_like=True, frozen=True, tag=4):
     """The chunk asked for. The digest decides, not the checkpoint: chunks are content-addressed."""
 
-    index: LogIndex
+    index: _Index
     digest: bytes
     data: bytes
 
@@ -47,14 +51,14 @@ class ChunkData(msgspec.Struct, array_like=True, frozen=True, tag=4):
 class Gone(msgspec.Struct, array_like=True, frozen=True, tag=5):
     """What was asked for the checkpoint at `index` is not here (any more); start over."""
 
-    index: LogIndex
+    index: _Index
 
 
 class Refused(msgspec.Struct, array_like=True, frozen=True, tag=6):
     """The target's messages are refused: it speaks from `disk`, but the log says otherwise; or it
     was removed."""
 
-    disk: DiskId
+    disk: Annotated[DiskId, NUMBER]
     reason: str
     removed: bool = False
 
@@ -65,11 +69,11 @@ PacketBody = ManifestRequest | ManifestData | ChunkRequest | ChunkData | Gone | 
 class Packet(msgspec.Struct, array_like=True, frozen=True):
     """Everything between drivers that is not Raft."""
 
-    cluster: ClusterId
-    group: GroupId
-    source: NodeId
-    target: NodeId
-    source_disk: DiskId
+    cluster: Annotated[ClusterId, NUMBER]
+    group: Annotated[GroupId, NUMBER]
+    source: Annotated[NodeId, NUMBER]
+    target: Annotated[NodeId, NUMBER]
+    source_disk: Annotated[DiskId, NUMBER]
     body: PacketBody
 
 

@@ -9,13 +9,17 @@ state: it is kept in each checkpoint's manifest and rebuilt from the log.
 """
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import msgspec
 
+from balsadb.errors import Corruption
 from balsadb.raft import Members as Roles
 from balsadb.raft import MembersChange, decode_change
 from balsadb.raft.changes import changed
 from balsadb.types import ENTRY_CHANGE, ENTRY_MEMBERS, DiskId, Entry, NodeId
+
+T = TypeVar("T")
 
 
 class MemberDisk(msgspec.Struct, array_like=True, frozen=True):
@@ -51,6 +55,14 @@ _places_decoder = msgspec.msgpack.Decoder(Places)
 _encoder = msgspec.msgpack.Encoder()
 
 
+def _decode(decoder: "msgspec.msgpack.Decoder[T]", data: bytes, what: str) -> T:
+    """What a log or a checkpoint holds of members; Corruption if it cannot be read."""
+    try:
+        return decoder.decode(data)
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        raise Corruption(f"{what} cannot be read: {error}") from error
+
+
 def encode_member_disk(node: NodeId, disk: DiskId) -> bytes:
     """Data of the entry that records a member's disk."""
     return _encoder.encode(MemberDisk(node, disk))
@@ -81,8 +93,8 @@ class Members:
 
     @classmethod
     def decode(cls, data: bytes) -> "Members":
-        """From a manifest's `members` bytes."""
-        record = _record_decoder.decode(data)
+        """From a manifest's `members` bytes. Corruption."""
+        record = _decode(_record_decoder, data, "the table of members of a checkpoint")
         members = cls([])
         members.roles = Roles(
             tuple(record.voters),
@@ -123,7 +135,7 @@ class Members:
 
     def apply(self, data: bytes) -> None:
         """Apply the data of an `ENTRY_MEMBERS` entry."""
-        self.record(_disk_decoder.decode(data))
+        self.record(_decode(_disk_decoder, data, "an entry that names a member's disk"))
 
     def apply_entry(self, entry: Entry) -> None:
         """Apply a committed entry, if it is of a kind that concerns members."""
@@ -135,7 +147,9 @@ class Members:
     def change(self, change: MembersChange) -> None:
         """Apply a change of members (an `ENTRY_CHANGE` entry). InvalidInput if it does not fit."""
         before, after = self.roles, changed(self.roles, change)
-        told = _places_decoder.decode(change.context).addresses if change.context else {}
+        told = {}
+        if change.context:
+            told = _decode(_places_decoder, change.context, "an entry's addresses").addresses
         self.roles = after
         self.version += 1
         self.addresses |= {node: address for node, address in told.items() if node in after.nodes}

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from balsadb.cluster.wire import FORWARD
-from balsadb.errors import BalsaError, NotLeader, OutcomeUnknown
+from balsadb.errors import BalsaError, MalformedBody, NotLeader, OutcomeUnknown
 from balsadb.types import NodeId
 
 CALLS_MAX = 1024
@@ -63,6 +63,14 @@ _decoder = msgspec.msgpack.Decoder(Call | Reply)
 _encoder = msgspec.msgpack.Encoder()
 
 
+def decode_call(payload: bytes) -> Call | Reply:
+    """A frame of the forward lane. MalformedBody if it is neither a call nor a reply."""
+    try:
+        return _decoder.decode(payload)
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        raise MalformedBody("frame", f"is not a call or a reply: {error}") from error
+
+
 class Calls:
     """Both ends of the forward lane on one node; lives on the shell's event loop."""
 
@@ -94,8 +102,8 @@ class Calls:
             self._waiting.pop(number, None)
 
     def receive(self, source: NodeId, payload: bytes) -> None:
-        """Take a frame of the forward lane."""
-        message = _decoder.decode(payload)
+        """Take a frame of the forward lane. MalformedBody if it cannot be read."""
+        message = decode_call(payload)
         if isinstance(message, Reply):
             waiting = self._waiting.get(message.id)
             if waiting is None or waiting[0] != source or waiting[1].done():
@@ -130,7 +138,7 @@ class Calls:
             reply = Reply(call.id, "", await self._handler(call.kind, call.payload))
         except BalsaError as error:
             reply = Reply(call.id, error.message, b"")
-        except msgspec.MsgspecError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             reply = Reply(call.id, f"the call's payload is malformed: {error}", b"")
         finally:
             self._reply(source, reply)

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import msgspec
 import uvicorn
 import uvloop
 
@@ -353,12 +352,12 @@ class Shell:
                 self._calls.receive(source, payload)
                 return
             frame = decode_frame(payload)
-        except (msgspec.MsgspecError, RecursionError, MalformedBody) as error:
+            if frame.source != source:
+                raise MalformedBody("frame", f"of node {frame.source} on a lane of node {source}")
+        except MalformedBody as error:
             self.malformed_frames += 1
             _log.warning("dropped a malformed frame of node %d on lane %s: %s", source, lane, error)
-            if isinstance(error, MalformedBody):
-                raise
-            raise MalformedBody("frame", f"is not a call or a reply: {error}") from error
+            raise
         self._event(partial(self.driver.receive, frame))
 
     def _report(self, event: Callable[[], None]) -> None:

@@ -33,7 +33,9 @@ from balsadb.cluster.frames import (
     ManifestRequest,
     PacketBody,
 )
+from balsadb.cluster.members import Members
 from balsadb.cluster.options import DriverOptions
+from balsadb.errors import Corruption
 from balsadb.raft import Message, SnapshotOffer
 from balsadb.storage.manifest import Manifest
 from balsadb.storage.staging import Staging
@@ -211,10 +213,26 @@ class SnapshotFetcher:
             return
         staging: Staging = result
         transfer.staging = staging
+        if not self._is_offered(staging.manifest, transfer.index):
+            self._abandon()
+            return
         transfer.wanted = deque(dict.fromkeys(digest for digest, _ in staging.missing))
         transfer.chunks_total = len(transfer.wanted)
         transfer.progress_tick = self._now
         self._ask_chunks(transfer)
+
+    def _is_offered(self, manifest: Manifest, index: LogIndex) -> bool:
+        """Whether it is the checkpoint asked for, of this cluster, and its members can be read:
+        once it is durable, a node starts from it or not at all."""
+        options = self._options
+        owner = (manifest.cluster, manifest.group)
+        if manifest.index != index or owner != (options.cluster, options.group):
+            return False
+        try:
+            Members.decode(manifest.members)
+        except Corruption:
+            return False
+        return True
 
     def _ask_chunks(self, transfer: Transfer) -> None:
         window = self._options.chunk_window

@@ -9,7 +9,7 @@ of its collection, so that it can neither be applied twice nor hit a namesake cr
 
 import msgspec
 
-from balsadb.errors import NewerFormat
+from balsadb.errors import Corruption, NewerFormat
 
 COMMAND_VERSION = 1
 _PREFIX = bytes([COMMAND_VERSION])
@@ -144,10 +144,16 @@ def encode(command: AnyCommand) -> bytes:
 
 
 def decode(data: bytes) -> AnyCommand:
-    """The command of an entry. `NewerFormat` if a newer leader wrote it: this node must stop."""
-    if data[0] != COMMAND_VERSION:
+    """The command of an entry. `NewerFormat` if a newer leader wrote it, `Corruption` if nobody can
+    have: this node must stop."""
+    if data[:1] != _PREFIX:
+        if not data:
+            raise Corruption("the log holds a command without a byte")
         raise NewerFormat(
             f"the log holds a command of version {data[0]}, this program knows {COMMAND_VERSION}: "
             "upgrade this node"
         )
-    return _decoder.decode(memoryview(data)[1:])
+    try:
+        return _decoder.decode(memoryview(data)[1:])
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        raise Corruption(f"the log holds a command that cannot be read: {error}") from error

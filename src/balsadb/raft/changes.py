@@ -12,13 +12,13 @@ scenario files the tests run.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
 from balsadb.errors import InvalidInput, MalformedBody
 from balsadb.raft.members import Members
-from balsadb.types import NO_NODE, NodeId
+from balsadb.types import NO_NODE, NUMBER, NodeId
 
 Kind = Literal["voter", "learner", "remove", "update"]
 Transition = Literal["auto", "implicit", "explicit"]
@@ -29,7 +29,7 @@ class Change(msgspec.Struct, array_like=True, frozen=True, gc=False):
     node for the host. Node 0 is ignored: a proposal that was made void."""
 
     kind: Kind
-    node: NodeId
+    node: Annotated[NodeId, NUMBER]
 
 
 class MembersChange(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -71,7 +71,7 @@ def decode_change(data: bytes) -> MembersChange:
     """From the data of a log entry. MalformedBody if it is no change of members."""
     try:
         return _decoder.decode(data)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise MalformedBody("change", f"is not a change of members: {error}") from error
 
 

@@ -25,13 +25,8 @@ ENTRY_OVERHEAD_BYTES = 24
 """What an entry counts beyond its data (index, term, kind, framing), so that none is free."""
 
 
-def entry_bytes(entry: Entry) -> int:
-    """What an entry counts against every limit in bytes."""
-    return len(entry.data) + ENTRY_OVERHEAD_BYTES
-
-
 def entries_bytes(entries: Sequence[Entry]) -> int:
-    """The sum of `entry_bytes`."""
+    """What entries count against every limit in bytes."""
     total = ENTRY_OVERHEAD_BYTES * len(entries)
     for entry in entries:
         total += len(entry.data)

@@ -5,10 +5,13 @@ a change travels through the log (`changes`) and takes effect when the host appl
 """
 
 from collections.abc import Iterable
+from typing import Annotated, TypeAlias
 
 import msgspec
 
-from balsadb.types import LogIndex, NodeId, Term
+from balsadb.types import NUMBER, LogIndex, NodeId, Term
+
+_Nodes: TypeAlias = tuple[Annotated[NodeId, NUMBER], ...]
 
 
 class Members(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -21,10 +24,10 @@ class Members(msgspec.Struct, array_like=True, frozen=True, gc=False):
     ends. `auto_leave`: a leader ends the joint change by itself.
     """
 
-    voters: tuple[NodeId, ...]
-    outgoing: tuple[NodeId, ...] = ()
-    learners: tuple[NodeId, ...] = ()
-    learners_next: tuple[NodeId, ...] = ()
+    voters: _Nodes
+    outgoing: _Nodes = ()
+    learners: _Nodes = ()
+    learners_next: _Nodes = ()
     auto_leave: bool = False
 
     @classmethod
@@ -46,11 +49,6 @@ class Members(msgspec.Struct, array_like=True, frozen=True, gc=False):
         """Whether a joint change is under way."""
         return bool(self.outgoing)
 
-    @property
-    def is_single(self) -> bool:
-        """Whether one node alone decides."""
-        return len(self.voters) == 1 and not self.outgoing
-
     def learns(self, node: NodeId) -> bool:
         """Whether the node receives the log and decides nothing."""
         return node in self.learners
@@ -68,6 +66,6 @@ class SnapshotMeta(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """What Raft knows of a checkpoint: the last log index in it, that entry's term, and the members
     at that index. The bytes of the checkpoint travel outside Raft."""
 
-    index: LogIndex
-    term: Term
+    index: Annotated[LogIndex, NUMBER]
+    term: Annotated[Term, NUMBER]
     members: Members

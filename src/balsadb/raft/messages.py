@@ -7,11 +7,27 @@ message leaves and checks them when one arrives.
 The wire form is msgpack arrays: fields may only be added at the end, with a default.
 """
 
+from typing import Annotated, TypeAlias
+
 import msgspec
 
 from balsadb.errors import MalformedBody
 from balsadb.raft.members import SnapshotMeta
-from balsadb.types import ClusterId, DiskId, Entry, GroupId, LogIndex, NodeId, Term
+from balsadb.types import (
+    NUMBER,
+    ClusterId,
+    DiskId,
+    Entry,
+    GroupId,
+    LogIndex,
+    NodeId,
+    Term,
+)
+
+_Index: TypeAlias = Annotated[LogIndex, NUMBER]
+_Term: TypeAlias = Annotated[Term, NUMBER]
+_Node: TypeAlias = Annotated[NodeId, NUMBER]
+_ReadId: TypeAlias = Annotated[int, NUMBER]
 
 
 class AppendRequest(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=1):
@@ -21,9 +37,9 @@ class AppendRequest(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=
     message attests (Raft, figure 2, AppendEntries).
     """
 
-    previous_index: LogIndex
-    previous_term: Term
-    commit: LogIndex
+    previous_index: _Index
+    previous_term: _Term
+    commit: _Index
     entries: list[Entry]
 
 
@@ -35,10 +51,10 @@ class AppendResponse(msgspec.Struct, array_like=True, frozen=True, gc=False, tag
     follower's log where the two logs may still agree (the paper's faster back-off, section 5.3).
     """
 
-    index: LogIndex
+    index: _Index
     rejected: bool = False
-    hint_index: LogIndex = LogIndex(0)
-    hint_term: Term = Term(0)
+    hint_index: _Index = LogIndex(0)
+    hint_term: _Term = Term(0)
 
 
 class Heartbeat(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=3):
@@ -48,14 +64,14 @@ class Heartbeat(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=3):
     no read waits (Raft, section 8; Ongaro's thesis, section 6.4).
     """
 
-    commit: LogIndex
-    read_round: int = 0
+    commit: _Index
+    read_round: _ReadId = 0
 
 
 class HeartbeatResponse(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=4):
     """Follower -> leader: at this term I follow you. Echoes `read_round`."""
 
-    read_round: int = 0
+    read_round: _ReadId = 0
 
 
 class VoteRequest(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=5):
@@ -67,12 +83,12 @@ class VoteRequest(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=5)
     the entry there): a leader that was removed may be the only one to know that, and it can neither
     lead any more nor vote for a shorter log than its own (raft-rs: `maybe_commit_by_vote`)."""
 
-    last_index: LogIndex
-    last_term: Term
+    last_index: _Index
+    last_term: _Term
     pre_vote: bool = False
     transfer: bool = False
-    commit: LogIndex = LogIndex(0)
-    commit_term: Term = Term(0)
+    commit: _Index = LogIndex(0)
+    commit_term: _Term = Term(0)
 
 
 class VoteResponse(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=6):
@@ -80,8 +96,8 @@ class VoteResponse(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=6
 
     rejected: bool = False
     pre_vote: bool = False
-    commit: LogIndex = LogIndex(0)
-    commit_term: Term = Term(0)
+    commit: _Index = LogIndex(0)
+    commit_term: _Term = Term(0)
 
 
 class ReadIndexRequest(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=7):
@@ -89,14 +105,14 @@ class ReadIndexRequest(msgspec.Struct, array_like=True, frozen=True, gc=False, t
 
     The answer holds for every read of that node with an id up to `read_id`."""
 
-    read_id: int
+    read_id: _ReadId
 
 
 class ReadIndexResponse(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=8):
     """Leader -> follower: reads up to `read_id` may be served once `index` is applied."""
 
-    read_id: int
-    index: LogIndex
+    read_id: _ReadId
+    index: _Index
 
 
 class SnapshotOffer(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=9):
@@ -112,7 +128,7 @@ class SnapshotOffer(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=
 class TransferLeader(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=10):
     """Any node -> leader: please hand leadership to `node`."""
 
-    node: NodeId
+    node: _Node
 
 
 class TimeoutNow(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=11):
@@ -137,13 +153,13 @@ Body = (
 class Message(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """The envelope. `term` is the sender's, except in pre-votes (see `VoteRequest`)."""
 
-    source: NodeId
-    target: NodeId
-    term: Term
+    source: _Node
+    target: _Node
+    term: _Term
     body: Body
-    cluster: ClusterId = ClusterId(0)
-    group: GroupId = GroupId(0)
-    source_disk: DiskId = DiskId(0)
+    cluster: Annotated[ClusterId, NUMBER] = ClusterId(0)
+    group: Annotated[GroupId, NUMBER] = GroupId(0)
+    source_disk: Annotated[DiskId, NUMBER] = DiskId(0)
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -156,8 +172,26 @@ def encode(message: Message) -> bytes:
 
 
 def decode(data: bytes | bytearray | memoryview) -> Message:
-    """The message in `data`; MalformedBody if it is not exactly one of ours."""
+    """The message in `data`; MalformedBody if it is not exactly one of ours, or if its entries can
+    stand in no log."""
     try:
-        return _decoder.decode(data)
-    except msgspec.DecodeError as error:
+        message = _decoder.decode(data)
+    except (msgspec.DecodeError, RecursionError) as error:
         raise MalformedBody("message", f"is not a Raft message: {error}") from error
+    if isinstance(message.body, AppendRequest):
+        _check_entries(message.body, message.term)
+    return message
+
+
+def _check_entries(request: AppendRequest, term: Term) -> None:
+    """They follow one another, and no term falls or is newer than the sender's."""
+    index, last_term = request.previous_index, request.previous_term
+    for entry in request.entries:
+        if entry.index != index + 1 or entry.term < last_term:
+            raise MalformedBody(
+                "message",
+                f"has entry {entry.index} of term {entry.term} after {index} of term {last_term}",
+            )
+        index, last_term = entry.index, entry.term
+    if last_term > term:
+        raise MalformedBody("message", f"of term {term} has an entry of term {last_term}")

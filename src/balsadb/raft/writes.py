@@ -31,9 +31,6 @@ class Writes:
         """The newest term that a restart would find again, with the vote cast in it."""
         self._outstanding: deque[_Write] = deque()
 
-    def __len__(self) -> int:
-        return len(self._outstanding)
-
     def begin(
         self, number: int, term: Term, last_index: LogIndex, self_messages: list[Message]
     ) -> None:

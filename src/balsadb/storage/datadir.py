@@ -189,7 +189,7 @@ def _read_identity(files: Files, name: str) -> Identity | None:
                 "start the newer version again"
             )
         return msgspec.json.decode(sealed.identity, type=Identity)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise Corruption(f"{name}: not readable ({error}). Restore the file") from error
 
 

@@ -6,37 +6,42 @@ These first 40 bytes mean the same in every format, so that a file of a newer ve
 a damaged one: its digest holds.
 """
 
+import re
 from collections.abc import Iterator
 from hashlib import blake2b
 from struct import Struct
+from typing import Annotated
 
 import msgspec
 
 from balsadb.columns import DIGEST_BYTES, ColumnMeta
 from balsadb.errors import Corruption, NewerFormat
-from balsadb.types import ClusterId, GroupId, LogIndex, Term
+from balsadb.types import NUMBER, ClusterId, GroupId, LogIndex, Term
 
 FORMAT = 1
 MAGIC = b"BALSACKP"
 _HEAD = Struct("<8sIIQ")
 _HEAD_BYTES = _HEAD.size + DIGEST_BYTES
+COLUMN_BYTES_MAX = 1 << 40
+"""A larger column (in address space) is not believed; the largest of today reserves 16 GiB."""
+_DTYPE = re.compile(r"[|<][biufSV][1-9][0-9]{0,8}", re.ASCII)
 
 
 class ChunkRef(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Where one chunk lies: `offset` is of its record in pack file number `pack`."""
 
     digest: bytes
-    length: int
-    pack: int
-    offset: int
+    length: Annotated[int, NUMBER]
+    pack: Annotated[int, NUMBER]
+    offset: Annotated[int, NUMBER]
 
 
 class CheckpointMeta(msgspec.Struct, frozen=True, array_like=True):
     """What a checkpoint is of: the state at `index`, reached in `term`, with the members
     (opaque bytes) of then."""
 
-    index: LogIndex
-    term: Term
+    index: Annotated[LogIndex, NUMBER]
+    term: Annotated[Term, NUMBER]
     members: bytes
     cluster: ClusterId
     group: GroupId
@@ -56,11 +61,6 @@ class Manifest(CheckpointMeta, frozen=True, array_like=True):
     def packs(self) -> set[int]:
         """Numbers of the pack files that hold its chunks."""
         return {ref.pack for ref in self.refs()}
-
-    @property
-    def bytes_total(self) -> int:
-        """Bytes of all columns."""
-        return sum(ref.length for ref in self.refs())
 
     def with_columns(
         self, columns: tuple[tuple[ColumnMeta, tuple[ChunkRef, ...]], ...]
@@ -96,7 +96,7 @@ def decode_manifest(data: bytes, what: str) -> Manifest:
         raise NewerFormat(f"{what}: format {version}, this version reads up to {FORMAT}")
     try:
         manifest = msgspec.msgpack.decode(body, type=Manifest)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise Corruption(f"{what}: {error}") from error
     if zero or version < 1:
         raise Corruption(f"{what}: unknown header fields")
@@ -117,6 +117,7 @@ def _check(manifest: Manifest, what: str) -> None:
         raise Corruption(f"{what}: columns are not in order of their names")
     for meta, refs in manifest.columns:
         try:
+            _check_size(meta)
             agree = 0 <= meta.rows <= meta.rows_max and meta.chunk_count == len(refs)
             spans = [meta.chunk_span(chunk) for chunk in range(len(refs))] if agree else []
         except (TypeError, ValueError) as error:
@@ -125,3 +126,12 @@ def _check(manifest: Manifest, what: str) -> None:
             raise Corruption(f"{what}: column {meta.name!r} and its chunks do not agree")
         if any(len(ref.digest) != DIGEST_BYTES for ref in refs):
             raise Corruption(f"{what}: column {meta.name!r} has a digest of a wrong length")
+
+
+def _check_size(meta: ColumnMeta) -> None:
+    """ValueError unless a column of that description can be made: a checkpoint that cannot be
+    restored must be refused before it replaces what is here."""
+    if not _DTYPE.fullmatch(meta.dtype) or min(meta.row_shape, default=0) < 0:
+        raise ValueError(f"no column of {meta.dtype[:20]!r} and shape {meta.row_shape[:8]}")
+    if max(meta.rows_max, 0) * max(meta.row_bytes, 1) > COLUMN_BYTES_MAX:
+        raise ValueError(f"{meta.rows_max} rows of {meta.row_bytes} bytes are more than any has")

@@ -31,13 +31,12 @@ def pack_name(number: int) -> str:
 
 def pack_number(name: str) -> int | None:
     """The number in a pack's file name; None for another file."""
-    stem = name.removesuffix(_SUFFIX)
-    if name == stem or len(stem) != 16:
-        return None
     try:
-        return int(stem, 16)
+        number = int(name.removesuffix(_SUFFIX), 16)
     except ValueError:
         return None
+    # Python reads more as a number ("+1", "0_1") than is ever written as a name.
+    return number if number >= 0 and name == pack_name(number) else None
 
 
 class PackWriter:

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from balsadb.cluster.effects import (
     Job,
     StageAbandonJob,
@@ -22,7 +24,8 @@ from balsadb.cluster.options import DriverOptions
 from balsadb.cluster.snapshots import SnapshotFetcher, SnapshotServer
 from balsadb.errors import InvalidInput
 from balsadb.raft import Members, Message, SnapshotMeta, SnapshotOffer
-from balsadb.types import ClusterId, DiskId, LogIndex, NodeId, Term
+from balsadb.storage.manifest import Manifest
+from balsadb.types import ClusterId, DiskId, GroupId, LogIndex, NodeId, Term
 
 OPTIONS = DriverOptions(
     node=NodeId(1),
@@ -40,8 +43,16 @@ CHUNKS = [bytes([n]) * 16 for n in range(5)]
 class FakeStaging:
     """What it was given."""
 
-    def __init__(self) -> None:
+    def __init__(self, manifest: Manifest) -> None:
+        self.manifest = manifest
         self.missing = [(digest, 4) for digest in CHUNKS]
+
+
+def manifest_of(
+    index: int, cluster: int = 7, members: bytes = b"\x92\x93\x01\x02\x03\x90"
+) -> Manifest:
+    """What a staging of the checkpoint at an index has."""
+    return Manifest(LogIndex(index), Term(1), members, ClusterId(cluster), GroupId(0))
 
 
 class Recorder:
@@ -82,7 +93,7 @@ def fetching(index: int = 50) -> tuple[SnapshotFetcher, Recorder]:
     fetcher.offer(*offer_of(index))
     assert port.taken() == [(2, ManifestRequest(LogIndex(index)))]
     fetcher.on_manifest(ManifestData(LogIndex(index), b"manifest"))
-    port.finish(StageOpenJob, FakeStaging())
+    port.finish(StageOpenJob, FakeStaging(manifest_of(index)))
     assert port.taken() == [(2, ChunkRequest(LogIndex(index), d)) for d in CHUNKS[:2]]
     return fetcher, port
 
@@ -168,6 +179,30 @@ def test_a_checkpoint_that_is_gone_makes_room_for_a_newer_one() -> None:
     assert fetcher.status() is None
     fetcher.offer(*offer_of(60))
     assert port.taken() == [(2, ManifestRequest(LogIndex(60)))]
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        manifest_of(49),
+        manifest_of(51),
+        manifest_of(50, cluster=8),
+        manifest_of(50, members=b"?"),
+        manifest_of(50, members=b""),
+    ],
+)
+def test_a_manifest_of_something_else_is_not_fetched(manifest: Manifest) -> None:
+    """Once such a checkpoint were durable, this node could not start any more."""
+    port = Recorder()
+    fetcher = SnapshotFetcher(OPTIONS, port, lambda *staged: port.staged.append(staged))
+    fetcher.offer(*offer_of(50))
+    port.taken()
+    fetcher.on_manifest(ManifestData(LogIndex(50), b"manifest"))
+    port.finish(StageOpenJob, FakeStaging(manifest))
+    port.finish(StageAbandonJob, None)
+    assert (port.taken(), port.staged, fetcher.status(), fetcher.abandoned) == ([], [], None, 1)
+    fetcher.offer(*offer_of(50))
+    assert port.taken() == [(2, ManifestRequest(LogIndex(50)))], "and asked for anew"
 
 
 def test_the_server_is_bounded_and_says_what_is_gone() -> None:

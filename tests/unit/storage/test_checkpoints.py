@@ -1,7 +1,9 @@
 """Checkpoints: round trips, re-use, garbage, damage, and what peers send."""
 
 import threading
+from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -240,6 +242,63 @@ def test_a_manifest_that_contradicts_itself_is_refused() -> None:
     ):
         with pytest.raises(Corruption):
             decode_manifest(encode_manifest(good.with_columns(columns)), "m")
+
+
+@pytest.mark.parametrize(
+    ("changed", "text"),
+    [
+        ({"dtype": "O"}, "no column of 'O'"),
+        ({"dtype": ">f4"}, "no column of '>f4'"),
+        ({"dtype": "f4,f4"}, "no column of 'f4,f4'"),
+        ({"dtype": "<f3"}, "data type '<f3' not understood"),
+        ({"row_shape": (-5,)}, "no column of"),
+        ({"rows_max": 1 << 40}, "are more than any has"),
+        ({"row_shape": (1 << 60,)}, "are more than any has"),
+        ({"rows_max": ROWS - 1}, "do not agree"),
+        ({"rows": ROWS - 1}, "do not agree"),
+        ({"rows": -1}, "do not agree"),
+    ],
+)
+def test_a_column_that_no_node_can_make_is_refused(changed: dict[str, Any], text: str) -> None:
+    """Before it is fetched: once a checkpoint is durable, a node starts from it or not at all."""
+    store = CheckpointStore(SimDisk(), "checkpoints")
+    good = store.write(meta(4), columns_of(1).freeze())
+    column, refs = good.columns[1]
+    bad = msgspec.structs.replace(column, **changed)
+    data = encode_manifest(good.with_columns(((bad, refs),)))
+    with pytest.raises(InvalidInput, match=text):
+        store.stage(data)
+    assert store.newest() == good
+
+
+def test_a_digest_of_a_wrong_length_is_refused() -> None:
+    good = CheckpointStore(SimDisk(), "checkpoints").write(meta(4), columns_of(1).freeze())
+    column, refs = good.columns[1]
+    short = (msgspec.structs.replace(refs[0], digest=b"short"), *refs[1:])
+    with pytest.raises(Corruption, match="a digest of a wrong length"):
+        decode_manifest(encode_manifest(good.with_columns(((column, short),))), "m")
+
+
+def test_a_manifest_under_another_name_or_without_its_packs_is_damaged() -> None:
+    disk = SimDisk()
+    store = CheckpointStore(disk, "checkpoints")
+    store.write(meta(4), columns_of(1).freeze())
+    name = manifests(disk)[0]
+    content = disk.content(f"checkpoints/{name}")
+    disk.replace("checkpoints/0000000000000005-0000000000000001.manifest", content)
+    disk.replace("checkpoints/notes.manifest", content)
+    opened = CheckpointStore(disk, "checkpoints")
+    assert len(opened.manifests()) == 1
+    assert sorted(opened.damaged) == [
+        "0000000000000005-0000000000000001.manifest",
+        "notes.manifest",
+    ]
+    assert all("is of checkpoint (4, 1)" in why for why in opened.damaged.values())
+    pack = packs(disk)[0]
+    disk.remove(f"checkpoints/packs/{pack}")
+    opened = CheckpointStore(disk, "checkpoints")
+    assert opened.newest() is None
+    assert "packs are missing" in opened.damaged[name]
 
 
 def test_every_flipped_bit_is_noticed() -> None:

@@ -1,5 +1,6 @@
 """The seam: the real disk and the simulated one answer alike; errors say what failed."""
 
+import errno
 import os
 import random
 import subprocess
@@ -119,6 +120,50 @@ def test_errors_of_the_real_disk_are_disk_failures(tmp_path):
         file.truncate(3)
     file.close()
     file.close()
+
+
+def test_short_reads_and_writes_of_the_system_are_gone_on_with(tmp_path, monkeypatch):
+    """The system may do less than it was asked for; 7 bytes at a time here."""
+    pread, pwrite = os.pread, os.pwrite
+    monkeypatch.setattr(os, "pread", lambda fd, length, at: pread(fd, min(length, 7), at))
+    monkeypatch.setattr(os, "pwrite", lambda fd, data, at: pwrite(fd, bytes(data[:7]), at))
+    file = RealFiles(str(tmp_path)).open("x", create=True)
+    data = bytes(range(100))
+    file.pwrite(memoryview(data), 3)
+    file.pwrite(b"short", 200)
+    assert file.pread(100, 3) == data
+    assert file.pread(50, 90) == data[87:] + bytes(37)
+    assert file.pread(1000, 195) == bytes(5) + b"short"
+    assert file.pread(10, 500) == b""
+    file.close()
+
+
+def test_a_directory_where_a_file_is_needed_is_a_disk_failure(tmp_path):
+    files = RealFiles(str(tmp_path))
+    assert files.root == str(tmp_path)
+    files.mkdir("d")
+    for action, text in (
+        (lambda: files.open("d"), "open .*d: Is a directory"),
+        (lambda: files.lock("d"), "open .*d: Is a directory"),
+        (lambda: files.remove("d"), "remove .*d"),
+        (lambda: files.sync_dir("nowhere"), "fsync directory .*nowhere: No such file"),
+    ):
+        with pytest.raises(DiskFailed, match=text):
+            action()
+    files.open("f", create=True).close()
+    with pytest.raises(DiskFailed, match="mkdir"):
+        files.mkdir("f/below")
+    with pytest.raises(DiskFailed, match="fsync directory"):
+        files.sync_dir("f")
+
+
+def test_a_lock_that_fails_otherwise_is_a_disk_failure(tmp_path, monkeypatch):
+    def no_locks(descriptor, operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    with pytest.raises(DiskFailed, match="lock .*: No locks available"):
+        RealFiles(str(tmp_path)).lock("LOCK")
 
 
 # --- what only the simulated disk can do ---
