@@ -1,6 +1,7 @@
 """A network that loses, delays, repeats, reorders and cuts, for each ordered pair of nodes."""
 
 import random
+from collections import Counter
 from collections.abc import Callable
 
 
@@ -18,17 +19,26 @@ class Network:
         self.repeat = 0.0
         self.delay_us = 1000
         self.sent = 0
+        self.faults: Counter[str] = Counter()
+        """What befell frames, by kind."""
+        self._latest: dict[tuple[int, int], int] = {}
 
     def send(self, source: int, target: int, data: bytes) -> None:
         """Maybe deliver, later, perhaps twice, in no order."""
         self.sent += 1
         rng = self._rng
-        if (source, target) in self._cut or (self.loss and rng.random() < self.loss):
+        if (source, target) in self._cut:
+            self.faults["frame cut off"] += 1
+            return
+        if self.loss and rng.random() < self.loss:
+            self.faults["frame lost"] += 1
             return
         delay = 100 + int(rng.random() * 2 * self.delay_us)
-        self._schedule(delay, self._arrive, source, target, data)
+        self._schedule(delay, self._arrive, source, target, data, self.sent)
         if self.repeat and rng.random() < self.repeat:
-            self._schedule(delay + int(rng.random() * 50_000), self._arrive, source, target, data)
+            self.faults["frame repeated"] += 1
+            delay += int(rng.random() * 50_000)
+            self._schedule(delay, self._arrive, source, target, data, self.sent)
 
     def cut(self, source: int, target: int) -> None:
         """Nothing goes from source to target any more, what is under way included."""
@@ -51,6 +61,13 @@ class Network:
         self.loss = self.repeat = 0.0
         self.delay_us = 500
 
-    def _arrive(self, source: int, target: int, data: bytes) -> None:
-        if (source, target) not in self._cut:
-            self._deliver(target, data)
+    def _arrive(self, source: int, target: int, data: bytes, number: int) -> None:
+        link = source, target
+        if link in self._cut:
+            self.faults["frame cut off"] += 1
+            return
+        if number < self._latest.get(link, 0):
+            self.faults["frame overtaken"] += 1
+        else:
+            self._latest[link] = number
+        self._deliver(target, data)

@@ -10,7 +10,11 @@ from balsadb.types import NodeId
 
 if TYPE_CHECKING:
     from tests.simulation.node import SimNode
+    from tests.simulation.script import Choice
     from tests.simulation.world import World
+
+NAME = "operator"
+CHANGE = "change of members"
 
 
 class Operator:
@@ -24,21 +28,29 @@ class Operator:
         self.stopped = False
         self.asked = self.done = 0
         self.data = b""
+        self._asked = MembersChange()
         self._request = 0
 
     def wait(self) -> None:
         """Until the next wish."""
-        self.world.schedule(int(self.rng.expovariate(1 / self.mean_us)) + 1, self._act)
+        world = self.world
+        drawn = int(self.rng.expovariate(1 / self.mean_us)) + 1
+        world.schedule(world.script.delay(NAME, world.now, drawn), self._act)
 
     def _act(self) -> None:
         leader = self.world.leader()
-        if leader is not None and not self.stopped:
-            self._ask(leader, self._wish())
+        if not self.stopped:
+            _, wish = self.world.script.choose(NAME, self.world.now, self.rng, self._choose)
+            if wish is not None and leader is not None:
+                self._ask(leader, wish[0])
         elif leader is not None:
             members = leader.driver.raft.members
             if members.is_joint and not members.auto_leave:
                 self._ask(leader, MembersChange())
         self.wait()
+
+    def _choose(self) -> "Choice":
+        return CHANGE, None if self.world.leader() is None else (self._wish(),)
 
     def _wish(self) -> MembersChange:
         draw = self.rng
@@ -56,15 +68,22 @@ class Operator:
     def _ask(self, leader: "SimNode", change: MembersChange) -> None:
         self._request += 1
         self.asked += 1
+        self._asked = change
         token = self.world.token(self)
         leader.call(lambda driver: driver.change_members(token, lambda: change, deadline_ticks=40))
 
     def answered(self, _node: "SimNode", _data: bytes, answer: Answer) -> None:
         """What became of the last wish."""
-        self.done += isinstance(answer, Committed)
+        if not isinstance(answer, Committed):
+            return
+        self.done += 1
+        for change in self._asked.changes:
+            self.world.faults[f"member change: {change.kind}"] += 1
+        if len(self._asked.changes) > 1:
+            self.world.faults["member change: several at once"] += 1
 
 
 def newest_members(world: "World") -> Members:
-    """As of the newest entry that a live node applied."""
-    live = [node for node in world.nodes.values() if node.alive]
+    """As of the newest entry that a live node applied, or any, if none lives."""
+    live = [node for node in world.nodes.values() if node.alive] or world.nodes.values()
     return max(live, key=lambda node: (node.driver.applied, node.node)).driver.raft.members

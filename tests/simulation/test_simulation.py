@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.simulation.world import Knobs, rough_knobs, run_seed
+from tests.simulation.knobs import Knobs, rough_knobs
+from tests.simulation.world import run_seed
 
 SEEDS = 200
 ROUGH_SEEDS = 50
