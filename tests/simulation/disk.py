@@ -20,7 +20,7 @@ The same calls with the same seeds give the same bytes.
 
 import random
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from balsadb.errors import DataDirInUse, DiskFailed
 from balsadb.storage.files import SECTOR_BYTES, FileBytes
@@ -148,6 +148,8 @@ class SimFile:
         self._alive()
         copy = bytes(data)
         what = f"pwrite {self._path} {offset}+{len(copy)}"
+        if offset + len(copy) > len(self._inode.data):
+            self._disk.require_space(what)
         self._disk.mutate(what, lambda: self._inode.write(offset, copy))
 
     def size(self) -> int:
@@ -197,6 +199,8 @@ class SimDisk:
         self._fail_at = -1
         self._crash_at = -1
         self._off = False
+        self.full = False
+        """Whether no file can grow and none can be made: `DiskFailed`, as for any other error."""
         self.faults: Counter[str] = Counter()
         """What befell operations and files, by kind."""
 
@@ -210,6 +214,7 @@ class SimDisk:
             if not create:
                 raise FileNotFoundError(path)
             node = _Inode()
+            self.require_space(f"create {path}")
             self.mutate(f"create {path}", lambda: self._change([(directory, name, node)]))
         if isinstance(node, _Directory):
             raise DiskFailed(f"open {path}: is a directory")
@@ -348,7 +353,17 @@ class SimDisk:
         self._locks.clear()
         self.generation += 1
 
+    def paths(self) -> list[str]:
+        """All files there are, sorted."""
+        return sorted(_paths_below(self._root, ""))
+
     # --- for SimFile ---
+
+    def require_space(self, what: str) -> None:
+        """Raise `DiskFailed` while the disk is full."""
+        if self.full:
+            self.faults["write to a full disk"] += 1
+            raise DiskFailed(f"{what}: no space left on device")
 
     def check_power(self) -> None:
         """Raise `SimulatedCrash` while the power is off."""
@@ -440,6 +455,14 @@ def _truncate_to(data: bytearray, size: int) -> None:
         del data[size:]
     else:
         data.extend(bytes(size - len(data)))
+
+
+def _paths_below(directory: _Directory, above: str) -> Iterator[str]:
+    for name, node in directory.entries.items():
+        if isinstance(node, _Directory):
+            yield from _paths_below(node, f"{above}{name}/")
+        else:
+            yield above + name
 
 
 def _forget_volatile(

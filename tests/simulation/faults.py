@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from tests.simulation.node import SimNode
     from tests.simulation.world import World
 
+_TRY_AGAIN_US = 400_000
+
 
 class Faults:
     """Injects faults into one world. Nodes that do not exist are passed over, so that the faults of
@@ -33,6 +35,12 @@ class Faults:
             "slow apply": self._slow_apply,
             "change of delays": self._delays,
             "disk error": self._fail_soon,
+            "hung disk": self._hang_disk,
+            "clogged link": self._clog,
+            "clock skew": self._skew,
+            "full disk": self._fill_disk,
+            "flipped bits": self._flip,
+            "wiped disk": self._wipe,
         }
 
     def inject(self, kind: str, arguments: tuple[Any, ...]) -> None:
@@ -133,6 +141,58 @@ class Faults:
     def _fast_disk(self, node: "SimNode") -> None:
         node.slow_disk = 1
 
+    def _hang_disk(self, number: int, duration: int) -> bool:
+        """Nothing that was handed to the disk comes back before that time."""
+        node = self.world.nodes.get(number)
+        if node is None or not node.alive:
+            return False
+        node.hung_until = self.world.now + duration
+        return True
+
+    def _fill_disk(self, number: int, duration: int) -> bool:
+        """No file grows. The process ends, is started again and again, and once there is space it
+        stays."""
+        node = self.world.nodes.get(number)
+        if node is None:
+            return False
+        node.disk.full = True
+        for later in range(_TRY_AGAIN_US, duration, _TRY_AGAIN_US):
+            self.world.schedule(later, node.start)
+        self.world.schedule(duration, self._empty_disk, node)
+        return True
+
+    def _empty_disk(self, node: "SimNode") -> None:
+        node.disk.full = False
+        node.start()
+
+    def _flip(self, number: int, spots: list[tuple[float, float]]) -> bool:
+        """The node goes down, and its files are not as it left them when it comes back."""
+        node = self.world.nodes.get(number)
+        if node is None or not node.alive or not self.world.may_lose(number):
+            return False
+        node.crash()
+        for which, where in spots:
+            paths = node.disk.paths()
+            path = paths[int(which * len(paths))]
+            used = len(node.disk.content(path).rstrip(b"\0"))
+            if used:
+                node.disk.flip_bit(path, int(where * used * 8))
+        self.world.damaged.add(number)
+        self.world.checker.doubtful.add(number)
+        self._up_later(node)
+        return True
+
+    def _wipe(self, number: int) -> bool:
+        """The node goes down, and comes back under its old id with an empty disk."""
+        node = self.world.nodes.get(number)
+        if node is None or not node.alive or not self.world.may_lose(number):
+            return False
+        node.crash()
+        node.replace_disk()
+        self.world.damaged.add(number)
+        self._up_later(node)
+        return True
+
     # --- network -------------------------------------------------------------------------------
 
     def _split(self, side: list[int], other: list[int], duration: int) -> bool:
@@ -151,7 +211,19 @@ class Faults:
         self.world.network.delay_us = mean
         return True
 
-    # --- leaders -------------------------------------------------------------------------------
+    def _clog(self, source: int, target: int, duration: int) -> bool:
+        world = self.world
+        world.network.clog(source, target)
+        world.schedule(duration, world.network.unclog, source, target)
+        return True
+
+    # --- clocks and leaders -----------------------------------------------------------------------
+
+    def _skew(self, number: int, percent: int) -> bool:
+        if number not in self.world.nodes:
+            return False
+        self.world.skew(number, percent)
+        return True
 
     def _transfer(self) -> bool:
         leader = self.world.leader()

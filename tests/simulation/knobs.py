@@ -37,6 +37,19 @@ ROUGH = (
     "disk error",
 )
 
+DAMAGE = ("flipped bits", "wiped disk")
+"""What takes a node out for good, if it hits anything."""
+
+FULL = (
+    *dict.fromkeys(ROUGH),
+    "hung disk",
+    "clogged link",
+    "clock skew",
+    "full disk",
+    *DAMAGE,
+)
+"""All kinds; a seed takes some of them."""
+
 
 @dataclass(slots=True)
 class Knobs:
@@ -62,6 +75,8 @@ class Knobs:
     """Mean time between faults; 0: none."""
     kinds: tuple[str, ...] = PLAIN
     """Of faults, by how likely they are."""
+    replaces: bool = False
+    """An operator takes lost nodes out of the cluster, and strangers in for them."""
     trusts_reads: bool = False
     """Reads are judged by the history of what clients saw, and by nothing else."""
 
@@ -119,4 +134,24 @@ def changing_knobs(seed: int) -> Knobs:
     knobs.changes_us = chance.choice((200_000, 600_000, 2_000_000))
     if chance.random() < 0.3:
         knobs.kinds = ROUGH
+    return knobs
+
+
+def full_knobs(seed: int) -> Knobs:
+    """What the seed chooses anyway, and a swarm: some of all kinds of faults, some more likely than
+    others. A fault that seldom meets another hides what both together would show, and one that is
+    everywhere hides the rest (Groce et al., "Swarm Testing", ISSTA 2012)."""
+    knobs = Knobs.of(random.Random(seed))
+    chance = random.Random(f"full {seed}")
+    kinds = [kind for kind in FULL if chance.random() < 0.5] or ["crash"]
+    knobs.kinds = tuple(kind for kind in kinds for _ in range(chance.choice((1, 1, 2, 4))))
+    knobs.driver["disk_stall_ticks"] = chance.choice((10, 40))
+    if not set(kinds).isdisjoint(DAMAGE):
+        # Nobody else changes members meanwhile: with one node lost, to remove another can be the
+        # end of a cluster, and that would be the operator's fault.
+        knobs.strangers = chance.choice((0, 1, 1, 2))
+        knobs.replaces = knobs.strangers > 0
+    elif chance.random() < 0.4:
+        knobs.strangers = chance.choice((1, 2))
+        knobs.changes_us = chance.choice((600_000, 2_000_000))
     return knobs

@@ -37,6 +37,12 @@ class Nemesis:
             "slow apply": self._slow_apply,
             "change of delays": self._delays,
             "disk error": self._soon,
+            "hung disk": self._hung_disk,
+            "clogged link": self._clogged_link,
+            "clock skew": self._skew,
+            "full disk": self._full_disk,
+            "flipped bits": self._flips,
+            "wiped disk": self._node,
         }
 
     def wait(self) -> None:
@@ -99,3 +105,27 @@ class Nemesis:
 
     def _delays(self) -> Arguments:
         return (self.world.rng.choice((500, 5_000, 50_000, 150_000)),)
+
+    def _hung_disk(self) -> Arguments:
+        """Of the leader, more often than not; longer than it may lead without one."""
+        rng, leader = self.world.rng, self.world.leader()
+        chosen = leader if leader is not None and rng.random() < 0.7 else self._any()
+        return chosen.node, rng.randrange(1_000_000, 4_500_000)
+
+    def _clogged_link(self) -> Arguments:
+        source, target = self._any().node, self._any().node
+        if source == target:
+            return None
+        return source, target, int(self.world.rng.expovariate(1 / 800_000))
+
+    def _skew(self) -> Arguments:
+        return self._any().node, self.world.rng.randrange(70, 131)
+
+    def _full_disk(self) -> Arguments:
+        return self._any().node, int(self.world.rng.expovariate(1 / 1_500_000))
+
+    def _flips(self) -> Arguments:
+        """A node, and where the bits are: a share of its files, and of the file, for each."""
+        rng, node = self.world.rng, self._any()
+        count = rng.choice((1, 1, 2, 8))
+        return node.node, [(round(rng.random(), 6), round(rng.random(), 6)) for _ in range(count)]

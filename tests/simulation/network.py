@@ -1,4 +1,4 @@
-"""A network that loses, delays, repeats, reorders and cuts, for each ordered pair of nodes."""
+"""A network that loses, delays, repeats, reorders, holds, cuts, for each ordered pair of nodes."""
 
 import random
 from collections import Counter
@@ -15,6 +15,7 @@ class Network:
         self._schedule = schedule
         self._deliver = deliver
         self._cut: set[tuple[int, int]] = set()
+        self._clogged: dict[tuple[int, int], list[tuple[bytes, int]]] = {}
         self.loss = 0.0
         self.repeat = 0.0
         self.delay_us = 1000
@@ -51,6 +52,15 @@ class Network:
                 self.cut(one, two)
                 self.cut(two, one)
 
+    def clog(self, source: int, target: int) -> None:
+        """What goes from source to target is held from now on."""
+        self._clogged.setdefault((source, target), [])
+
+    def unclog(self, source: int, target: int) -> None:
+        """What was held arrives, all at once."""
+        for data, number in self._clogged.pop((source, target), []):
+            self._schedule(0, self._arrive, source, target, data, number)
+
     def heal(self) -> None:
         """No cuts."""
         self._cut.clear()
@@ -58,6 +68,8 @@ class Network:
     def perfect(self) -> None:
         """No cuts, losses or repeats; short delays."""
         self.heal()
+        for source, target in list(self._clogged):
+            self.unclog(source, target)
         self.loss = self.repeat = 0.0
         self.delay_us = 500
 
@@ -65,6 +77,11 @@ class Network:
         link = source, target
         if link in self._cut:
             self.faults["frame cut off"] += 1
+            return
+        held = self._clogged.get(link)
+        if held is not None:
+            self.faults["frame held"] += 1
+            held.append((data, number))
             return
         if number < self._latest.get(link, 0):
             self.faults["frame overtaken"] += 1

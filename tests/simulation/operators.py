@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 NAME = "operator"
 CHANGE = "change of members"
+REPLACE_US = 500_000
 
 
 class Operator:
@@ -81,6 +82,49 @@ class Operator:
             self.world.faults[f"member change: {change.kind}"] += 1
         if len(self._asked.changes) > 1:
             self.world.faults["member change: several at once"] += 1
+
+
+class Replacer:
+    """Takes lost nodes out of the cluster, and strangers in for them as long as there are any."""
+
+    def __init__(self, world: "World") -> None:
+        self.world = world
+        self.data = b""
+        self._request = 0
+
+    def wait(self) -> None:
+        """Until the next look."""
+        self.world.schedule(REPLACE_US, self._act)
+
+    def _act(self) -> None:
+        world = self.world
+        leader = world.leader()
+        if leader is not None:
+            members = leader.driver.raft.members
+            lost = [node for node in members.nodes if world.nodes[node].is_out]
+            if lost and not members.is_joint:
+                self._replace(leader, lost[0])
+        self.wait()
+
+    def _replace(self, leader: "SimNode", lost: NodeId) -> None:
+        removed = leader.driver.admission.members.removed
+        spare = [
+            NodeId(number)
+            for number, node in self.world.nodes.items()
+            if number not in leader.driver.raft.members
+            and number not in removed
+            and not node.is_out
+        ]
+        changes = [Change("remove", lost), *(Change("voter", node) for node in spare[:1])]
+        change = MembersChange(tuple(changes), "auto", encode_places({}))
+        self._request += 1
+        token = self.world.token(self)
+        leader.call(lambda driver: driver.change_members(token, lambda: change, deadline_ticks=40))
+
+    def answered(self, _node: "SimNode", _data: bytes, answer: Answer) -> None:
+        """The change is done, or will be asked for again."""
+        if isinstance(answer, Committed):
+            self.world.faults["member change: lost node replaced"] += 1
 
 
 def newest_members(world: "World") -> Members:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from tests.seeds import Run, Suite
-from tests.simulation.knobs import Knobs, changing_knobs, reads_knobs, rough_knobs
+from tests.simulation.knobs import Knobs, changing_knobs, full_knobs, reads_knobs, rough_knobs
 from tests.simulation.world import World, run_world
 
 
@@ -46,6 +46,11 @@ def run_changing(seed: int) -> Run:
     return _run("changing", seed)
 
 
+def run_full(seed: int) -> Run:
+    """One seed."""
+    return _run("full", seed)
+
+
 def run_reads(seed: int) -> Run:
     """One seed."""
     return _run("reads", seed)
@@ -54,6 +59,7 @@ def run_reads(seed: int) -> Run:
 _KNOBS: dict[str, Callable[[int], Knobs]] = {
     "rough": rough_knobs,
     "changing": changing_knobs,
+    "full": full_knobs,
     "reads": reads_knobs,
 }
 
@@ -61,5 +67,6 @@ SUITES = (
     Suite("plain", "crashes, cuts, pauses, slow disks", run_plain),
     Suite("rough", "more kinds of faults", run_rough),
     Suite("changing", "members come and go", run_changing),
+    Suite("full", "some of all kinds of faults, lost nodes too", run_full),
     Suite("reads", "reads are judged by what clients saw alone", run_reads),
 )

@@ -20,7 +20,7 @@ from tests.simulation.knobs import Knobs
 from tests.simulation.nemesis import Nemesis
 from tests.simulation.network import Network
 from tests.simulation.node import SimNode
-from tests.simulation.operators import Operator, newest_members
+from tests.simulation.operators import Operator, Replacer, newest_members
 from tests.simulation.script import Script
 
 LIVENESS_US = 60_000_000
@@ -49,11 +49,13 @@ class World:
         """How often each kind of fault was done; frames and writes are counted by themselves."""
         self.now = 0
         self.fatal_is_fine = False
+        self.damaged: set[int] = set()
+        """Nodes whose disks were tampered with: these may end for it, and only these."""
         self.events = 0
         self._heap: list[tuple[int, int, Callable[..., None], tuple[Any, ...]]] = []
         self._order = 0
         self._digest = blake2b(digest_size=16)
-        self._tokens: dict[int, tuple[Client | Operator, int, bytes]] = {}
+        self._tokens: dict[int, tuple[Client | Operator | Replacer, int, bytes]] = {}
         self._token = 0
         everybody = self.knobs.nodes + self.knobs.strangers
         self.checker = Checker(everybody)
@@ -67,6 +69,7 @@ class World:
         self._tick_us = {
             node: int(self.knobs.tick_us * self.rng.uniform(0.9, 1.1)) for node in self.nodes
         }
+        self._even_tick_us = dict(self._tick_us)
         self.clients = [Client(self, number) for number in range(self.knobs.clients)]
 
     # --- time ----------------------------------------------------------------------------------
@@ -94,6 +97,10 @@ class World:
     def tick_of(self, node: int) -> int:
         """Length of the node's tick now: clocks differ and jitter."""
         return self._tick_us[node] + int(self.rng.random() * 2000)
+
+    def skew(self, node: int, percent: int) -> None:
+        """Let the node's ticks be longer or shorter from now on."""
+        self._tick_us[node] = self.knobs.tick_us * percent // 100
 
     def delay_of(self, lane: str) -> int:
         """How long a piece of work takes."""
@@ -126,7 +133,7 @@ class World:
 
     # --- clients -------------------------------------------------------------------------------
 
-    def token(self, client: "Client | Operator") -> int:
+    def token(self, client: "Client | Operator | Replacer") -> int:
         """A fresh token for the client's request."""
         self._token += 1
         self._tokens[self._token] = (client, client._request, client.data)
@@ -163,8 +170,21 @@ class World:
         return newest_members(self)
 
     def voting(self) -> list[SimNode]:
-        """The nodes that are members, learners too."""
-        return [self.nodes[node] for node in self.members().nodes]
+        """The nodes that are members, learners too, and not out of service."""
+        nodes = [self.nodes[node] for node in self.members().nodes]
+        return [node for node in nodes if not node.is_out]
+
+    def may_lose(self, number: int) -> bool:
+        """Whether the cluster can do without this node, and the others that were damaged."""
+        members = self.members()
+        voters = set(members.voters)
+        lost = (self.damaged | {number}) & voters
+        return number in voters and not members.is_joint and 2 * len(lost) < len(voters)
+
+    def intact(self) -> bool:
+        """No lost node is to be replaced any more, and no wiped one is still believed."""
+        out = [node for node in map(self.nodes.get, self.members().nodes) if node and node.is_out]
+        return not any(node.alive for node in out) and not (self.knobs.replaces and out)
 
     def converged(self) -> bool:
         """Every member ready, applied to the same index, nothing under way."""
@@ -184,7 +204,10 @@ class World:
         for node in self.nodes.values():
             node.paused_until = 0
             node.slow_disk = node.slow_apply = 1
-            node.disk._crash_at = node.disk._fail_at = -1
+            node.hung_until = 0
+            node.disk.full = False
+            node.disk.clear_faults()
+            self._tick_us[node.node] = self._even_tick_us[node.node]
         self.start_all()
 
 
@@ -206,6 +229,8 @@ def run_world(world: World) -> None:
     operator = Operator(world, world.knobs.changes_us or LIVENESS_US)
     if world.knobs.changes_us:
         operator.wait()
+    if world.knobs.replaces:
+        Replacer(world).wait()
     world.run(world.knobs.safety_us)
     nemesis.stopped = operator.stopped = True
     world.calm()
@@ -217,7 +242,7 @@ def run_world(world: World) -> None:
     require(progress, "liveness: every client is served again", _report(world))
     for client in world.clients:
         client.stopped = True
-    done = lambda: world.converged() and not world.members().is_joint  # noqa: E731
+    done = lambda: world.converged() and not world.members().is_joint and world.intact()  # noqa: E731
     require(world.run(LIVENESS_US, done), "liveness: all converge", _report(world))
     check_end(world)
 
@@ -233,8 +258,9 @@ def check_end(world: World) -> None:
         require(world.checker.committed[index][0] == term, "acknowledged writes survive", index)
     digests = {node.boot.applier.machine.columns.digest() for node in world.voting()}
     require(len(digests) == 1, "replicas are the same, to the byte")
-    read_replicas(world.history, world.now, world.voting())
-    world.history.check()
+    if world.clients:
+        read_replicas(world.history, world.now, world.voting())
+        world.history.check()
 
 
 def _report(world: World) -> list[Any]:
