@@ -232,4 +232,6 @@ class Faults:
     def _rumour(self, gone: int, hearer: int) -> bool:
         """Wrong news that a node is gone."""
         node = self.world.nodes.get(hearer)
-        return node is not None and node.call(lambda driver: driver.peer_down(gone))
+        if node is None or gone not in self.world.nodes:
+            return False
+        return node.call(lambda driver: driver.peer_down(gone))

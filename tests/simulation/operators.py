@@ -42,7 +42,7 @@ class Operator:
         leader = self.world.leader()
         if not self.stopped:
             _, wish = self.world.script.choose(NAME, self.world.now, self.rng, self._choose)
-            if wish is not None and leader is not None:
+            if wish is not None and leader is not None and self._is_possible(wish[0]):
                 self._ask(leader, wish[0])
         elif leader is not None:
             members = leader.driver.raft.members
@@ -52,6 +52,10 @@ class Operator:
 
     def _choose(self) -> "Choice":
         return CHANGE, None if self.world.leader() is None else (self._wish(),)
+
+    def _is_possible(self, change: MembersChange) -> bool:
+        """Whether it names only nodes that there are: a smaller world may be asked the same."""
+        return all(one.node in self.world.nodes for one in change.changes)
 
     def _wish(self) -> MembersChange:
         draw = self.rng
