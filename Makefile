@@ -11,8 +11,10 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 PYTEST_ARGS ?=
 WORKERS ?= 2
-SIM_SEEDS ?= 2000
-SIM_START ?= 1000
+SEEDS ?= 2000
+START ?= 1000
+SIM_SEEDS ?= $(SEEDS)
+SIM_START ?= $(START)
 
 VENV := .venv
 BIN := $(VENV)/bin

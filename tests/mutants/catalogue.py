@@ -2,13 +2,14 @@
 
 Each is a bug that some implementation of Raft had, or that the paper warns of. `suite` names the
 simulator that must find it: "raft" (`tests.raft.run`, the core alone), "nodes"
-(`tests.simulation.run`: whole nodes with disks), "rough" (the same with more kinds of faults), or
-"changing" (whole nodes whose members change).
+(`tests.simulation.run`: whole nodes with disks), "rough" (the same with more kinds of faults),
+"changing" (whole nodes whose members change), or "reads" (whole nodes; no check looks at a read
+but that of the history that the clients saw, which must find stale ones by itself).
 """
 
 from typing import Final, Literal, NamedTuple
 
-Suite = Literal["raft", "nodes", "rough", "changing"]
+Suite = Literal["raft", "nodes", "rough", "changing", "reads"]
 
 
 class Mutant(NamedTuple):
@@ -157,6 +158,29 @@ MUTANTS: Final = (
         "self.round += 1",
         "self.round = 1",
         seeds_max=400,
+    ),
+    Mutant(
+        "clients see: reads before the leader's own first commit",
+        LEADER,
+        "if self._reads.is_waiting and core.log.term(core.log.commit) == core.term:",
+        "if self._reads.is_waiting:",
+        suite="reads",
+        seeds_max=1000,
+    ),
+    Mutant(
+        "clients see: reads are confirmed by nobody",
+        "raft/reads.py",
+        "or joint_vote(members, self._confirmed) is not VoteResult.WON",
+        "or False",
+        suite="reads",
+        seeds_max=1000,
+    ),
+    Mutant(
+        "clients see: a read does not wait for apply",
+        "cluster/pending.py",
+        "if index > applied:\n                later.append",
+        "if False:\n                later.append",
+        suite="reads",
     ),
     # Snapshots
     Mutant(

@@ -26,6 +26,7 @@ COMMANDS = {
     "nodes": ["tests.simulation.run"],
     "rough": ["tests.simulation.run", "--rough"],
     "changing": ["tests.simulation.run", "--changing"],
+    "reads": ["tests.simulation.run", "--reads"],
 }
 START = 1_000_000
 """Seeds that no other test uses."""
@@ -46,7 +47,7 @@ def hunt(mutant: Mutant, start: int) -> tuple[int | None, str]:
         shutil.copytree(SOURCE, copy, ignore=shutil.ignore_patterns("__pycache__"))
         (copy / mutant.file).write_text(patched(mutant))
         module, *flags = COMMANDS[mutant.suite]
-        seeds = ["--start", str(start), "--seeds", str(mutant.seeds_max), "--first"]
+        seeds = ["--start", str(start), "--seeds", str(mutant.seeds_max), "--first", "--jobs=1"]
         ended = subprocess.run(
             [sys.executable, "-m", module, *flags, *seeds],
             cwd=ROOT,

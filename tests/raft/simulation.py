@@ -7,6 +7,7 @@ and become equal everywhere. One seed is one run: `Simulation(seed).run()` twice
 
 import heapq
 import random
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from balsadb.raft import Change, Members, MembersChange, Message, Raft, RaftOptions
 from balsadb.types import NodeId, Term
 from tests.raft.network import Host, Network
+from tests.seeds import Run
 
 SAFETY_TIME = 1200
 LIVENESS_TIME = 20_000
@@ -29,6 +31,8 @@ class Simulation:
         self.random = random.Random(seed)
         self.seed = seed
         self.now = 0
+        self.faults: Counter[str] = Counter()
+        """How often each kind of fault was done."""
         self._events: list[tuple[int, int, Callable[..., Any]]] = []
         self._sequence = 0
         self._draw_knobs()
@@ -125,8 +129,10 @@ class Simulation:
         copies = 1
         if self._faulty:
             copies = 0 if draw.random() < self._loss else 1 + (draw.random() < self._repeat)
+            self.faults[("message lost", "", "message repeated")[copies]] += 1
         for _ in range(copies):
             late = self._faulty and draw.random() < self._late
+            self.faults["message late"] += late
             delay = draw.randrange(LATE_TIME if late else self._delay)
             self._later(1 + delay, partial(self._arrive, message))
 
@@ -134,6 +140,7 @@ class Simulation:
         if self.network.needs_fetch(message):
             # Fetching a checkpoint takes a while; the offer is stepped after it.
             if self._faulty and self.random.random() < 0.2:
+                self.faults["fetch of a snapshot failed"] += 1
                 return
             self._later(self.random.randrange(100), partial(self._fetched, message))
             return
@@ -230,6 +237,8 @@ class Simulation:
         )
         way = draw.choice(("auto", "auto", "implicit", "explicit"))
         network.change(draw.choice(leaders), MembersChange(changes, way))
+        for change in changes:
+            self.faults[f"member change asked: {change.kind}"] += 1
 
     def _members(self) -> Members:
         """As of the newest entry that anybody applied."""
@@ -241,8 +250,10 @@ class Simulation:
         if choice <= 1:
             self.network.heal()
         elif choice <= 4:
+            self.faults["node cut off"] += 1
             self.network.isolate(node)
         else:
+            self.faults["one-way cut"] += 1
             self.network.cut.add((node, self.random.choice(list(self.network.hosts))))
 
     def _meddle(self, raft: Raft) -> None:
@@ -251,16 +262,21 @@ class Simulation:
         other = NodeId(draw.choice(list(self.network.hosts)))
         wish = draw.random() < 0.05 and raft.status().role == "leader"
         if wish and other in raft.members:
+            self.faults["transfer"] += 1
             raft.transfer(other)
         if draw.random() < 0.03:
+            self.faults["leader forgotten, or a campaign"] += 1
             draw.choice([raft.forget_leader, raft.campaign])()
         if draw.random() < 0.1:
+            self.faults["report that a node is unreachable"] += 1
             raft.report_unreachable(other)
         if draw.random() < 0.05:
+            self.faults["report of a snapshot"] += 1
             raft.report_snapshot(other, draw.random() < 0.5)
 
     def _crash_node(self, node: int) -> None:
         self.crashes += 1
+        self.faults["crash"] += 1
         self.network.crash(node)
         self._persisting.pop(node, None)
         self._later(1 + self.random.randrange(400), partial(self._restart, node))
@@ -316,3 +332,12 @@ class Simulation:
         assert network.acknowledged, "nothing was ever acknowledged"
         members = self._members()
         assert len({network.hosts[node].digest for node in members.nodes}) == 1
+
+
+def run_seed(seed: int) -> Run:
+    """Both phases of a seed; raises what it finds."""
+    simulation = Simulation(seed).run()
+    network = simulation.network
+    faults = Counter({kind: times for kind, times in simulation.faults.items() if kind})
+    faults["member change done"] = network.changes
+    return Run(simulation._sequence, network.trace_hash(), +faults)

@@ -83,6 +83,11 @@ class Checker:
         self.refused: set[int] = set()
         self.acked: dict[int, int] = {}
         self.reads_checked = 0
+        self.doubtful: set[int] = set()
+        """Nodes whose disk was damaged or replaced. What they held when it happened counts as held:
+        without their votes, which nobody may take, the rest decides as if they had it."""
+        self.trusts_reads = False
+        """Leave reads to the history of what clients saw."""
 
     # --- a node's life -------------------------------------------------------------------------
 
@@ -109,6 +114,7 @@ class Checker:
     def wiped(self, node: int) -> None:
         """The node's disk was replaced by an empty one."""
         self.views[node] = NodeView()
+        self.doubtful.add(node)
 
     def wal_issued(self, node: int, work: WalWork) -> None:
         """Log matching: an entry is fixed by (index, term), and so is all before it."""
@@ -204,14 +210,20 @@ class Checker:
         del index
         self.effective.add((client, sequence))
 
-    def read_served(self, floor: int, applied: int) -> None:
-        """A read sees all that was committed, anywhere, before it began."""
+    def read_served(self, floor: int, applied: int, promised: int = 0) -> None:
+        """A read sees all that was committed, anywhere, before it began, and what its answer
+        promises."""
         self.reads_checked += 1
+        if self.trusts_reads:
+            return
+        require(applied >= promised, "a read waits for apply", (promised, applied))
         require(applied >= floor, "linearizable read", (floor, applied))
 
     # --- inside --------------------------------------------------------------------------------
 
     def _vote(self, node: int, term: int, candidate: int) -> None:
+        if node in self.doubtful:
+            return  # it may have forgotten the first; what follows if that counts is checked
         known = self.votes.setdefault((node, term), candidate)
         require(known == candidate, "one vote a term", (node, term, known, candidate))
 
@@ -250,7 +262,11 @@ class Checker:
     def _on_quorum(self, commit: int, members: Members) -> None:
         term = self.committed[commit][0]
         for half in filter(None, (members.voters, members.outgoing)):
-            holders = [node for node in half if self.views[node].disk.holds(commit, term)]
+            holders = [
+                node
+                for node in half
+                if self.views[node].disk.holds(commit, term) or node in self.doubtful
+            ]
             require(
                 2 * len(holders) > len(half),
                 "committed is durable on a quorum",

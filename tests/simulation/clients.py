@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from balsadb.cluster.effects import Answer, Committed, Failed, ReadReady
 from balsadb.errors import NotLeader
 from tests.simulation.checker import require
+from tests.simulation.history import values_of
 from tests.simulation.register import KEYS, Command, encode_command
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ class Client:
         self._request = 0
         self._data = b""
         self._floor = 0
+        self._called = 0
 
     def think(self) -> None:
         """Pause, then act."""
@@ -49,6 +51,7 @@ class Client:
             self.sequence += 1
             value = self.number * 1_000_000 + self.sequence
             self.command = Command(self.number, self.sequence, rng.randrange(KEYS), value, b"")
+            self.world.history.write_called(self.world.now, self.command)
         self._write(self.command)
 
     def _write(self, command: Command) -> None:
@@ -71,6 +74,7 @@ class Client:
 
     def _read(self) -> None:
         self._floor = self.world.checker.commit_max
+        self._called = self.world.now
         token = self._begin()
         if not self.world.nodes[self.target].call(
             lambda driver: driver.read(token, deadline_ticks=30)
@@ -97,12 +101,15 @@ class Client:
                 kind, _ = answer.results[0]
                 require(kind in {"set", "repeated"}, "at most once, and not too late", kind)
             self.acked += 1
+            if self.command is not None:
+                self.world.history.write_returned(self.world.now, self.command)
             self.command = None
             self._next()
         elif isinstance(answer, ReadReady):
-            applied = node.boot.applier.applied
-            require(applied >= answer.index, "a read waits for apply", node.node)
-            checker.read_served(self._floor, applied)
+            checker.read_served(self._floor, node.boot.applier.applied, answer.index)
+            values = values_of(node)
+            if values is not None:
+                self.world.history.read(self.number, self._called, self.world.now, values)
             self._next()
         else:
             self._failed(data, answer)

@@ -19,8 +19,8 @@ The same calls with the same seeds give the same bytes.
 """
 
 import random
-from collections import deque
-from collections.abc import Callable
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
 
 from balsadb.errors import DataDirInUse, DiskFailed
 from balsadb.storage.files import SECTOR_BYTES, FileBytes
@@ -57,7 +57,19 @@ class _Inode:
                 _write_into(self.durable, offset, data)
         self.pending.clear()
 
-    def crash(self, rng: random.Random) -> None:
+    def crash(self, rng: random.Random) -> str:
+        """What became of the unsynced writes: "" if there were none, or nothing of them was lost,
+        else "write lost" or "write torn"."""
+        if not self.pending:
+            self._lose(rng)
+            return ""
+        before, seen = bytes(self.durable), bytes(self.data)
+        self._lose(rng)
+        if self.data == seen:
+            return ""
+        return "write lost" if self.data == before else "write torn"
+
+    def _lose(self, rng: random.Random) -> None:
         pending, self.pending = self.pending, []
         # A change of size orders all that is before it: keep a prefix, tear what follows.
         while any(data is None for _, data in pending) and rng.random() < 0.5:
@@ -136,6 +148,8 @@ class SimFile:
         self._alive()
         copy = bytes(data)
         what = f"pwrite {self._path} {offset}+{len(copy)}"
+        if offset + len(copy) > len(self._inode.data):
+            self._disk.require_space(what)
         self._disk.mutate(what, lambda: self._inode.write(offset, copy))
 
     def size(self) -> int:
@@ -185,6 +199,10 @@ class SimDisk:
         self._fail_at = -1
         self._crash_at = -1
         self._off = False
+        self.full = False
+        """Whether no file can grow and none can be made: `DiskFailed`, as for any other error."""
+        self.faults: Counter[str] = Counter()
+        """What befell operations and files, by kind."""
 
     # --- Files ---
 
@@ -196,6 +214,7 @@ class SimDisk:
             if not create:
                 raise FileNotFoundError(path)
             node = _Inode()
+            self.require_space(f"create {path}")
             self.mutate(f"create {path}", lambda: self._change([(directory, name, node)]))
         if isinstance(node, _Directory):
             raise DiskFailed(f"open {path}: is a directory")
@@ -300,8 +319,10 @@ class SimDisk:
         for operation in self._unsynced:
             if rng.random() < 0.5:
                 operation.apply(durable=True)
+            else:
+                self.faults["change of a directory lost"] += 1
         self._unsynced.clear()
-        _forget_volatile(self._root, rng, set())
+        _forget_volatile(self._root, rng, set(), self.faults)
         self._locks.clear()
         self.generation += 1
         self.clear_faults()
@@ -332,7 +353,17 @@ class SimDisk:
         self._locks.clear()
         self.generation += 1
 
+    def paths(self) -> list[str]:
+        """All files there are, sorted."""
+        return sorted(_paths_below(self._root, ""))
+
     # --- for SimFile ---
+
+    def require_space(self, what: str) -> None:
+        """Raise `DiskFailed` while the disk is full."""
+        if self.full:
+            self.faults["write to a full disk"] += 1
+            raise DiskFailed(f"{what}: no space left on device")
 
     def check_power(self) -> None:
         """Raise `SimulatedCrash` while the power is off."""
@@ -363,7 +394,12 @@ class SimDisk:
         self.operations += 1
         self.log.append(f"{self.operations} {what}")
         self._off = self.operations == self._crash_at
-        return self.operations == self._fail_at
+        if self._off:
+            self.faults["crash in a write"] += 1
+        if self.operations == self._fail_at:
+            self.faults["disk error"] += 1
+            return True
+        return False
 
     def _change(self, changes: list[tuple[_Directory, str, _Node | None]]) -> None:
         operation = _Operation(changes)
@@ -421,7 +457,17 @@ def _truncate_to(data: bytearray, size: int) -> None:
         data.extend(bytes(size - len(data)))
 
 
-def _forget_volatile(directory: _Directory, rng: random.Random, seen: set[int]) -> None:
+def _paths_below(directory: _Directory, above: str) -> Iterator[str]:
+    for name, node in directory.entries.items():
+        if isinstance(node, _Directory):
+            yield from _paths_below(node, f"{above}{name}/")
+        else:
+            yield above + name
+
+
+def _forget_volatile(
+    directory: _Directory, rng: random.Random, seen: set[int], faults: Counter[str]
+) -> None:
     """Make what is seen what is durable, below a directory, tearing the unsynced writes."""
     directory.entries = dict(directory.durable)
     for name in sorted(directory.durable):
@@ -430,6 +476,8 @@ def _forget_volatile(directory: _Directory, rng: random.Random, seen: set[int]) 
             continue
         seen.add(id(node))
         if isinstance(node, _Inode):
-            node.crash(rng)
+            became = node.crash(rng)
+            if became:
+                faults[became] += 1
         else:
-            _forget_volatile(node, rng, seen)
+            _forget_volatile(node, rng, seen, faults)

@@ -10,7 +10,7 @@ from balsadb.cluster.effects import ApplyEntries, Job, WalWork
 from balsadb.cluster.frames import decode_frame
 from balsadb.cluster.options import DriverOptions
 from balsadb.cluster.performers import JobRunner, perform_wal
-from balsadb.errors import BalsaError, DiskFailed
+from balsadb.errors import BalsaError, Corruption, DiskFailed, EmptiedDisk
 from balsadb.raft import Message
 from balsadb.storage import WalHeader
 from balsadb.types import DiskId, NodeId
@@ -56,15 +56,25 @@ class SimNode:
         self.paused_until = 0
         self.slow_disk = 1
         self.slow_apply = 1
+        self.hung_until = 0
+        self.wiped = False
+        """Whether its disk was replaced; then it is refused wherever it is known."""
+        self.lost = False
+        """Whether it said that its disk is not what it was; it is not started again."""
         self.driver: Driver
         self.boot: Boot
         self.fatal: BaseException | None = None
+
+    @property
+    def is_out(self) -> bool:
+        """Whether the cluster must do without it from now on."""
+        return self.lost or self.wiped
 
     # --- life ----------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Recover from the disk and run. A power cut during recovery leaves it down."""
-        if self.alive:
+        if self.alive or self.lost:
             return
         world = self.world
         self.life += 1
@@ -87,9 +97,14 @@ class SimNode:
         except (SimulatedCrash, DiskFailed):
             self.crash()
             return
+        except Corruption as error:
+            self._damage_found(error)
+            return
         self.runner = JobRunner(self.boot.store, self.boot.applier)
         self.executors = {name: Executor() for name in ("wal", "apply", "disk", "serve", "plan")}
         world.checker.started(self.node, self.driver)
+        if not self.wiped:
+            world.checker.doubtful.discard(self.node)
         self._later(int(world.rng.random() * knobs.tick_us), self._tick)
         self.pump()
 
@@ -105,6 +120,7 @@ class SimNode:
         """The operator puts in an empty disk."""
         self.disk.wipe()
         self.disk_id += 1000
+        self.wiped = True
         self.world.checker.wiped(self.node)
 
     def pause(self, microseconds: int) -> None:
@@ -132,6 +148,9 @@ class SimNode:
         effects = self.driver.take()
         if effects.fatal is not None:
             self.fatal = effects.fatal
+            if isinstance(effects.fatal, Corruption | EmptiedDisk) and not world.fatal_is_fine:
+                self._damage_found(effects.fatal)
+                return
             expected = world.fatal_is_fine or isinstance(effects.fatal, DiskFailed)
             if not expected:
                 raise effects.fatal
@@ -187,6 +206,10 @@ class SimNode:
         self._later(delay, self._finish, lane, executor)
 
     def _finish(self, lane: str, executor: Executor) -> None:
+        late = self.hung_until - self.world.now
+        if late > 0 and lane in {"wal", "disk"}:
+            self._later(late, self._finish, lane, executor)
+            return
         work = executor.queue.popleft()
         if lane == "wal":
             self._finish_wal(work)
@@ -232,3 +255,13 @@ class SimNode:
         except (SimulatedCrash, DiskFailed):
             # A failed disk ends the process, whatever thread met it.
             self.crash()
+        except Corruption as error:
+            self._damage_found(error)
+
+    def _damage_found(self, error: BaseException) -> None:
+        """The node refuses to go on, as it must if its disk was tampered with, and only then."""
+        if self.node not in self.world.damaged:
+            raise error
+        self.lost = True
+        self.crash()
+        self.world.faults[f"node out of service: {type(error).__name__}"] += 1

@@ -5,9 +5,10 @@ from typing import Any
 
 from balsadb.cluster.effects import Answer
 from balsadb.storage import WalOptions
+from tests.simulation.knobs import Knobs
 from tests.simulation.node import SimNode
 from tests.simulation.register import Command, encode_command
-from tests.simulation.world import Knobs, World
+from tests.simulation.world import World
 
 NEVER_TICKS = 100_000
 

@@ -22,9 +22,10 @@ from balsadb.database.requests import (
 )
 from balsadb.index import planner
 from balsadb.types import LogIndex
+from tests.simulation.knobs import Knobs
 from tests.simulation.nemesis import Nemesis
 from tests.simulation.node import SimNode
-from tests.simulation.world import Knobs, World, check_end
+from tests.simulation.world import World, check_end
 
 DIM = 4
 BATCH = 100

@@ -3,6 +3,7 @@
 import pytest
 
 from balsadb.errors import EmptiedDisk
+from balsadb.types import ENTRY_MEMBERS
 from tests.simulation.scenarios import Caller, elect, isolate, quiet_world, run_until
 from tests.simulation.world import World, check_end
 
@@ -122,3 +123,36 @@ def test_an_emptied_disk_is_refused_after_everybody_restarted_from_checkpoints()
     world.run(5_000_000)
     assert isinstance(third.fatal, EmptiedDisk)
     assert world.leader() is not None
+
+
+def test_an_emptied_disk_is_refused_by_a_node_that_restarted_before_it_knew_more() -> None:
+    """Acknowledged writes are on nodes 1 and 3; node 3's disk is emptied. Node 2, which lacks them,
+    has started again, and what its disk says of the commit index is older than the entry that
+    names node 3's disk: with the votes of both the writes would be gone."""
+    world = quiet_world(election_ticks=10)
+    world.network.perfect()
+    assert elect(world, 1)
+    assert world.run(5_000_000, world.converged)
+    world.run(1_000_000)
+    isolate(world, 2)
+    caller = Caller(world)
+    caller.write(1)
+    assert run_until(world, lambda: bool(caller.answers))
+    second, third = world.nodes[2], world.nodes[3]
+    second.crash()
+    third.crash()
+    third.replace_disk()
+    world.damaged.add(3)
+    world.network.heal()
+    isolate(world, 1)
+    second.start()
+    commit = second.boot.raft_state.hard_state.commit
+    named = [e.index for e in second.boot.raft_state.entries if e.kind == ENTRY_MEMBERS]
+    assert named[-1] > commit, "else this shows nothing"
+    third.start()
+    world.run(5_000_000)
+    assert third.lost
+    assert world.leader() is None
+    world.network.heal()
+    assert world.run(10_000_000, world.converged)
+    check_end(world)

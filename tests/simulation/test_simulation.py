@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.simulation.world import Knobs, rough_knobs, run_seed
+from tests.simulation.knobs import Knobs, full_knobs, rough_knobs
+from tests.simulation.world import run_seed
 
 SEEDS = 200
 ROUGH_SEEDS = 50
+FULL_SEEDS = 50
 BLOCK = 10
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -49,6 +51,18 @@ def test_rough_seeds(block: int) -> None:
 
 
 @pytest.mark.sim
+@pytest.mark.parametrize("block", range(FULL_SEEDS // BLOCK))
+def test_full_seeds(block: int) -> None:
+    """Each with some of all kinds of faults."""
+    for seed in range(block * BLOCK, (block + 1) * BLOCK):
+        try:
+            run_seed(seed, full_knobs(seed))
+        except BaseException as error:
+            error.add_note(f"python -m tests.simulation.run --full --seeds 1 --start {seed}")
+            raise
+
+
+@pytest.mark.sim
 @pytest.mark.parametrize("seed", REGRESSIONS, ids=lambda seed: f"seed-{seed}")
 def test_regressions(seed: int) -> None:
     run_seed(seed)
@@ -62,7 +76,11 @@ def test_a_seed_is_one_trace() -> None:
 
 @pytest.mark.parametrize("hash_seed", ["1", "4242"])
 def test_a_trace_does_not_depend_on_hashing(hash_seed: str) -> None:
-    program = "from tests.simulation.world import run_seed; print(run_seed(7).trace_hash)"
+    program = (
+        "from tests.simulation.knobs import full_knobs; "
+        "from tests.simulation.world import run_seed; "
+        "print(run_seed(7).trace_hash, run_seed(5, full_knobs(5)).trace_hash)"
+    )
     environment = {**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(ROOT)}
     found = subprocess.run(
         [sys.executable, "-c", program],
@@ -72,7 +90,7 @@ def test_a_trace_does_not_depend_on_hashing(hash_seed: str) -> None:
         text=True,
         check=True,
     )
-    assert found.stdout.strip() == run_seed(7).trace_hash
+    assert found.stdout.split() == [run_seed(7).trace_hash, run_seed(5, full_knobs(5)).trace_hash]
 
 
 def test_seeds_walk_the_rare_paths() -> None:

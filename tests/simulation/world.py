@@ -6,99 +6,61 @@ write and a read on every node, and the same bytes everywhere.
 
 import heapq
 import random
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
 
 from balsadb.cluster.effects import Answer
 from balsadb.raft import Members
-from balsadb.storage import WalOptions
 from tests.simulation.checker import Checker, require
 from tests.simulation.clients import Client
+from tests.simulation.history import History, read_replicas
+from tests.simulation.knobs import Knobs
 from tests.simulation.nemesis import Nemesis
 from tests.simulation.network import Network
-from tests.simulation.node import ObservedRegister, SimNode
-from tests.simulation.operators import Operator, newest_members
+from tests.simulation.node import SimNode
+from tests.simulation.operators import Operator, Replacer, newest_members
+from tests.simulation.script import Script
 
-TICK_US = 50_000
 LIVENESS_US = 60_000_000
 
 
-@dataclass(slots=True)
-class Knobs:
-    """What a seed chooses before it runs."""
-
-    nodes: int = 3
-    strangers: int = 0
-    """Nodes that are no members at first."""
-    changes_us: int = 0
-    """Mean time between wishes for a change of members; 0: none."""
-    clients: int = 3
-    tick_us: int = TICK_US
-    think_us: int = 40_000
-    padding_max: int = 100
-    safety_us: int = 10_000_000
-    driver: dict[str, Any] = field(default_factory=dict[str, Any])
-    wal: WalOptions = field(default_factory=lambda: WalOptions(16 << 10, 4096))
-    machine: Callable[[Any], Any] = ObservedRegister
-    loss: float = 0.0
-    repeat: float = 0.0
-    delay_us: int = 1000
-    faults_us: int = 1_000_000
-    """Mean time between faults; 0: none."""
-    rough: bool = False
-    """More kinds of faults: slow apply, restarts within a term, disk errors, changing delays."""
-
-    @classmethod
-    def of(cls, rng: random.Random) -> "Knobs":
-        """Small bounds and short intervals, so that every path is walked often."""
-        checkpoint = rng.choice((400, 1500, 6000, 1 << 20))
-        driver: dict[str, Any] = {
-            "checkpoint_log_bytes": checkpoint,
-            "log_tail_bytes": rng.choice((0, checkpoint // 4, checkpoint // 2)),
-            "log_bytes_max": checkpoint * rng.choice((1, 2, 50)),
-            "log_memory_bytes_max": checkpoint * 60,
-            "message_bytes_max": rng.choice((1, 200, 1 << 20)),
-            "inflight_max": rng.choice((1, 2, 8)),
-            "committed_bytes_max": rng.choice((100, 2000, 1 << 20)),
-            "apply_entries_max": rng.choice((1, 3, 64)),
-            "apply_works_max": rng.choice((1, 2)),
-            "chunk_window": rng.choice((1, 4)),
-            "chunk_retry_ticks": rng.choice((3, 10)),
-            "proposals_max": rng.choice((2, 100)),
-        }
-        return cls(
-            nodes=rng.choice((3, 3, 3, 3, 5, 5, 1, 2, 4)),
-            clients=rng.choice((2, 3, 4)),
-            think_us=rng.choice((20_000, 40_000, 80_000)),
-            padding_max=rng.choice((10, 100, 300)),
-            driver=driver,
-            wal=WalOptions(rng.choice((4096, 16 << 10, 1 << 20)), rng.choice((0, 4096))),
-            loss=rng.choice((0.0, 0.0, 0.02, 0.2)),
-            repeat=rng.choice((0.0, 0.05, 0.3)),
-            delay_us=rng.choice((500, 2000, 20_000)),
-            faults_us=rng.choice((400_000, 1_000_000, 2_500_000)),
-        )
-
-
 class World:
-    """Event heap, trace, and everything that lives in it. Times in microseconds."""
+    """Event heap, trace, and everything that lives in it. Times in microseconds.
 
-    def __init__(self, seed: int, knobs: Knobs | None = None) -> None:
-        self.rng = random.Random(seed)
+    Without `knobs` the seed chooses them. `rng`: chance that goes on from somewhere; else the
+    seed's. `script`: what to do again of an earlier run.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        knobs: Knobs | None = None,
+        *,
+        rng: random.Random | None = None,
+        script: Script | None = None,
+    ) -> None:
+        self.rng = rng or random.Random(seed)
         self.seed = seed
         self.knobs = knobs or Knobs.of(self.rng)
+        self.script = script or Script()
+        self.faults: Counter[str] = Counter()
+        """How often each kind of fault was done; frames and writes are counted by themselves."""
         self.now = 0
         self.fatal_is_fine = False
+        self.damaged: set[int] = set()
+        """Nodes whose disks were tampered with: these may end for it, and only these."""
         self.events = 0
         self._heap: list[tuple[int, int, Callable[..., None], tuple[Any, ...]]] = []
         self._order = 0
         self._digest = blake2b(digest_size=16)
-        self._tokens: dict[int, tuple[Client | Operator, int, bytes]] = {}
+        self._tokens: dict[int, tuple[Client | Operator | Replacer, int, bytes]] = {}
         self._token = 0
         everybody = self.knobs.nodes + self.knobs.strangers
         self.checker = Checker(everybody)
+        self.checker.trusts_reads = self.knobs.trusts_reads
+        self.history = History()
         self.network = Network(self.rng, self.schedule, self._deliver)
         self.network.loss = self.knobs.loss
         self.network.repeat = self.knobs.repeat
@@ -107,6 +69,7 @@ class World:
         self._tick_us = {
             node: int(self.knobs.tick_us * self.rng.uniform(0.9, 1.1)) for node in self.nodes
         }
+        self._even_tick_us = dict(self._tick_us)
         self.clients = [Client(self, number) for number in range(self.knobs.clients)]
 
     # --- time ----------------------------------------------------------------------------------
@@ -135,6 +98,10 @@ class World:
         """Length of the node's tick now: clocks differ and jitter."""
         return self._tick_us[node] + int(self.rng.random() * 2000)
 
+    def skew(self, node: int, percent: int) -> None:
+        """Let the node's ticks be longer or shorter from now on."""
+        self._tick_us[node] = self.knobs.tick_us * percent // 100
+
     def delay_of(self, lane: str) -> int:
         """How long a piece of work takes."""
         rng = self.rng
@@ -154,6 +121,11 @@ class World:
         """Add a frame to the trace."""
         self._digest.update(data)
 
+    def all_faults(self) -> Counter[str]:
+        """Times each kind of fault happened so far, wherever it was counted."""
+        parts = [self.network.faults, *(node.disk.faults for node in self.nodes.values())]
+        return sum(parts, Counter(self.faults))
+
     @property
     def trace_hash(self) -> str:
         """Of everything so far."""
@@ -161,7 +133,7 @@ class World:
 
     # --- clients -------------------------------------------------------------------------------
 
-    def token(self, client: "Client | Operator") -> int:
+    def token(self, client: "Client | Operator | Replacer") -> int:
         """A fresh token for the client's request."""
         self._token += 1
         self._tokens[self._token] = (client, client._request, client.data)
@@ -198,8 +170,21 @@ class World:
         return newest_members(self)
 
     def voting(self) -> list[SimNode]:
-        """The nodes that are members, learners too."""
-        return [self.nodes[node] for node in self.members().nodes]
+        """The nodes that are members, learners too, and not out of service."""
+        nodes = [self.nodes[node] for node in self.members().nodes]
+        return [node for node in nodes if not node.is_out]
+
+    def may_lose(self, number: int) -> bool:
+        """Whether the cluster can do without this node, and the others that were damaged."""
+        members = self.members()
+        voters = set(members.voters)
+        lost = (self.damaged | {number}) & voters
+        return number in voters and not members.is_joint and 2 * len(lost) < len(voters)
+
+    def intact(self) -> bool:
+        """No lost node is to be replaced any more, and no wiped one is still believed."""
+        out = [node for node in map(self.nodes.get, self.members().nodes) if node and node.is_out]
+        return not any(node.alive for node in out) and not (self.knobs.replaces and out)
 
     def converged(self) -> bool:
         """Every member ready, applied to the same index, nothing under way."""
@@ -219,30 +204,22 @@ class World:
         for node in self.nodes.values():
             node.paused_until = 0
             node.slow_disk = node.slow_apply = 1
-            node.disk._crash_at = node.disk._fail_at = -1
+            node.hung_until = 0
+            node.disk.full = False
+            node.disk.clear_faults()
+            self._tick_us[node.node] = self._even_tick_us[node.node]
         self.start_all()
-
-
-def rough_knobs(seed: int) -> Knobs:
-    """What the seed chooses anyway, and rough faults."""
-    knobs = Knobs.of(random.Random(seed))
-    knobs.rough = True
-    return knobs
-
-
-def changing_knobs(seed: int) -> Knobs:
-    """What the seed chooses anyway, and an operator who changes the members."""
-    knobs = Knobs.of(random.Random(seed))
-    chance = random.Random(~seed)
-    knobs.strangers = chance.choice((1, 2, 3))
-    knobs.changes_us = chance.choice((200_000, 600_000, 2_000_000))
-    knobs.rough = chance.random() < 0.3
-    return knobs
 
 
 def run_seed(seed: int, knobs: Knobs | None = None) -> World:
     """Both phases of a seed; raises what it finds."""
     world = World(seed, knobs)
+    run_world(world)
+    return world
+
+
+def run_world(world: World) -> None:
+    """Both phases; raises what they find."""
     world.start_all()
     nemesis = Nemesis(world)
     for client in world.clients:
@@ -252,6 +229,8 @@ def run_seed(seed: int, knobs: Knobs | None = None) -> World:
     operator = Operator(world, world.knobs.changes_us or LIVENESS_US)
     if world.knobs.changes_us:
         operator.wait()
+    if world.knobs.replaces:
+        Replacer(world).wait()
     world.run(world.knobs.safety_us)
     nemesis.stopped = operator.stopped = True
     world.calm()
@@ -263,10 +242,9 @@ def run_seed(seed: int, knobs: Knobs | None = None) -> World:
     require(progress, "liveness: every client is served again", _report(world))
     for client in world.clients:
         client.stopped = True
-    done = lambda: world.converged() and not world.members().is_joint  # noqa: E731
+    done = lambda: world.converged() and not world.members().is_joint and world.intact()  # noqa: E731
     require(world.run(LIVENESS_US, done), "liveness: all converge", _report(world))
     check_end(world)
-    return world
 
 
 def check_end(world: World) -> None:
@@ -280,6 +258,9 @@ def check_end(world: World) -> None:
         require(world.checker.committed[index][0] == term, "acknowledged writes survive", index)
     digests = {node.boot.applier.machine.columns.digest() for node in world.voting()}
     require(len(digests) == 1, "replicas are the same, to the byte")
+    if world.clients:
+        read_replicas(world.history, world.now, world.voting())
+        world.history.check()
 
 
 def _report(world: World) -> list[Any]:

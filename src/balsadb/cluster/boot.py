@@ -37,6 +37,7 @@ from balsadb.storage import (
 from balsadb.storage.checkpoints import CheckpointStore
 from balsadb.storage.manifest import Manifest
 from balsadb.types import (
+    ENTRY_MEMBERS,
     NO_NODE,
     Entry,
     HardState,
@@ -60,7 +61,8 @@ class Boot:
     members: Members
     """The table as of the checkpoint; what the driver keeps for the next one."""
     known: Members
-    """The same plus what is known to be committed after it; what messages are checked against."""
+    """The same plus what is known to be committed after it, and the disks that the rest of the log
+    names; what messages are checked against."""
     newest: Manifest | None
 
     @classmethod
@@ -91,7 +93,10 @@ class Boot:
         _repair(wal, state, base, hard_state)
         known = members.copy()
         for entry in entries:
-            if base.index < entry.index <= hard_state.commit:
+            # The commit index on the disk lags. A member's disk is a fact whether its entry is
+            # committed or not: to forget it here would be to believe an emptied one.
+            committed = base.index < entry.index <= hard_state.commit
+            if committed or entry.kind == ENTRY_MEMBERS:
                 known.apply_entry(entry)
         machine = factory(None if newest is None else store.load(newest))
         return cls(

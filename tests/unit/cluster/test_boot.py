@@ -3,12 +3,15 @@
 import pytest
 
 from balsadb.cluster.boot import CHECKPOINTS_DIRECTORY, WAL_DIRECTORY, Boot, entries_after_base
-from balsadb.cluster.members import Members
+from balsadb.cluster.members import Members, encode_member_disk
 from balsadb.errors import Corruption
+from balsadb.raft import Change, MembersChange, encode_change
 from balsadb.storage import SnapshotRef, Wal, WalBatch, WalHeader
 from balsadb.storage.checkpoints import CheckpointStore
 from balsadb.storage.manifest import CheckpointMeta
 from balsadb.types import (
+    ENTRY_CHANGE,
+    ENTRY_MEMBERS,
     ClusterId,
     DiskId,
     Entry,
@@ -160,3 +163,14 @@ def test_the_part_of_the_log_that_continues_the_base(
 def test_a_gap_after_the_base_is_damage() -> None:
     with pytest.raises(Corruption, match="missing"):
         entries_after_base([entry(5, 2)], ref(2, 2))
+
+
+def test_a_disk_named_in_the_log_is_known_before_the_entry_is_known_to_be_committed() -> None:
+    """Else a start forgets for a while which disk a member has, and believes an emptied one."""
+    named = Entry(LogIndex(2), Term(1), ENTRY_MEMBERS, encode_member_disk(NodeId(3), DiskId(1003)))
+    removal = MembersChange((Change("remove", NodeId(2)),))
+    removed = Entry(LogIndex(3), Term(1), ENTRY_CHANGE, encode_change(removal))
+    boot = recover(disk_with(WalBatch(hard(1, 1, 1), None, (entry(1, 1), named, removed))))
+    assert boot.known.disk_of(NodeId(3)) == 1003
+    assert boot.members.disk_of(NodeId(3)) is None, "a checkpoint records what is committed"
+    assert boot.known.removed == set(), "a change counts when it is committed"
