@@ -2,7 +2,7 @@
 
 import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -91,7 +91,7 @@ IMPATIENT = Options(timeout_s=3.0, tries_max=1)
 @contextmanager
 def running(
     folder: Path, nodes: int, before: Callable[[LocalCluster], None] = lambda cluster: None
-) -> Iterator[LocalCluster]:
+) -> Generator[LocalCluster]:
     """A cluster that is ready; nothing of it runs afterwards. `before` it starts, something may be
     done to its folders."""
     cluster = LocalCluster.create_or_open(folder / "cluster", ClusterPlan.on_free_ports(nodes))
@@ -101,7 +101,7 @@ def running(
 
 
 @contextmanager
-def networked(folder: Path, network: Network) -> Iterator[LocalCluster]:
+def networked(folder: Path, network: Network) -> Generator[LocalCluster]:
     """The same in a network that is up."""
     count = len(network.numbers)
     ports = (CLIENT_PORT,) * count
@@ -110,13 +110,13 @@ def networked(folder: Path, network: Network) -> Iterator[LocalCluster]:
     folder = folder / "cluster"
     folder.mkdir()
     cluster = LocalCluster(folder, plan)
-    cluster.nodes = [NetworkNode(folder, plan, number, network) for number in network.numbers]
+    cluster.nodes[:] = [NetworkNode(folder, plan, n, network) for n in network.numbers]
     with _started(cluster):
         yield cluster
 
 
 @contextmanager
-def _started(cluster: LocalCluster) -> Iterator[None]:
+def _started(cluster: LocalCluster) -> Generator[None]:
     try:
         cluster.start()
         cluster.wait_ready()

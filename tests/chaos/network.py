@@ -15,7 +15,7 @@ import re
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from pathlib import Path
 
 PREFIX = "bc"
@@ -62,7 +62,7 @@ class Network:
         return f"{self._subnet}.{10 + node}"
 
     @contextlib.contextmanager
-    def up(self) -> Iterator["Network"]:
+    def up(self) -> Generator["Network"]:
         """Made, and gone afterwards."""
         remove_leftovers()
         try:
@@ -72,7 +72,7 @@ class Network:
             _forget([*map(self._name, self.numbers), self._bridge])
 
     @contextlib.contextmanager
-    def inside(self, node: int) -> Iterator[None]:
+    def inside(self, node: int) -> Generator[None]:
         """The calling thread, and what it starts, in the node's namespace."""
         with (
             Path("/proc/thread-self/ns/net").open() as home,
