@@ -1,9 +1,19 @@
 """Threads that ask a cluster for something, again and again."""
 
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 
+from balsadb.cli.local_cluster import NodeProcess
+from balsadb.client import Options
 from balsadb.errors import BalsaError
+from tests.chaos.clusters import client_of, vectors
+
+THINGS = "things"
+SIZE = 4
+PATIENT = Options(timeout_s=30.0, tries_max=10_000, pause_max_s=0.1)
+"""A write is repeated with its session until it is known to be done."""
 
 
 class Worker:
@@ -44,3 +54,43 @@ class Worker:
                 return
             turn += 1
             self._stop.wait(self._pause_s)
+
+
+class Writer(Worker):
+    """Stores points in `THINGS` one by one, with payloads of so many bytes. `written` are those
+    that were acknowledged, `times` when."""
+
+    def __init__(
+        self, nodes: Sequence[NodeProcess], *, pause_s: float = 0.02, payload_bytes: int = 1
+    ) -> None:
+        self.written: list[int] = []
+        self.times: list[float] = []
+        self._client = client_of(nodes, PATIENT)
+        self._data = vectors(64, SIZE)
+        self._payload = {"text": "x" * payload_bytes}
+        super().__init__(self._store, pause_s)
+
+    def stop(self) -> None:
+        """End after the current write."""
+        super().stop()
+        self._client.close()
+
+    def count_since(self, began: float) -> int:
+        """How many writes were acknowledged since then."""
+        return sum(at > began for at in self.times)
+
+    def gap_s(self, began: float) -> float:
+        """The longest time without an acknowledgement from then to the last one."""
+        times = [began, *(at for at in self.times if at > began)]
+        return max((later - earlier for earlier, later in pairwise(times)), default=float("inf"))
+
+    def _store(self, turn: int) -> None:
+        self._client.upsert_batch(THINGS, [turn], self._data[turn % 64][None], [self._payload])
+        self.times.append(time.monotonic())
+        self.written.append(turn)
+
+
+def create(nodes: Sequence[NodeProcess], name: str = THINGS) -> None:
+    """Create a collection of short vectors."""
+    with client_of(nodes, PATIENT) as client:
+        client.create_collection(name, {"size": SIZE, "distance": "Euclid"})

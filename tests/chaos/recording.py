@@ -20,7 +20,7 @@ from balsadb.cli.local_cluster import LocalCluster
 from balsadb.client import Client, Options
 from balsadb.errors import BalsaError
 from tests.chaos.clusters import client_of
-from tests.chaos.load import Worker
+from tests.chaos.load import SIZE, Worker, create
 from tests.linearizability.checker import UNKNOWN, Operation
 from tests.linearizability.histories import write_lines
 from tests.linearizability.models import Ask, Points, check_recorded
@@ -30,7 +30,6 @@ REGISTER_S = 4.0
 """How long a register is used."""
 POINTS = range(6)
 """Of a small collection."""
-SIZE = 4
 OPTIONS = Options(timeout_s=5.0, tries_max=1000, pause_max_s=0.1)
 """A write is repeated with its session until it is known to be done, or five seconds are over."""
 HASTY = Options(timeout_s=1.0, tries_max=1)
@@ -217,9 +216,9 @@ class Recorded:
         self, cluster: LocalCluster, *, registers: int = 3, points: int = 3, pause_s: float = 0.05
     ) -> None:
         self.recorder = Recorder()
-        self._operator = client_of(cluster.nodes, Options(timeout_s=60.0, tries_max=10_000))
+        self._nodes = cluster.nodes
         self._collections = 0
-        create(self._operator, REGISTERS)
+        create(self._nodes, REGISTERS)
         self.next_collection()
         several = range(1, registers + points + 1)
         self._clients = [Clients(cluster, self.recorder, number) for number in several]
@@ -236,7 +235,7 @@ class Recorded:
 
     def next_collection(self) -> None:
         """Go on with a new small collection."""
-        create(self._operator, f"points{self._collections + 1}")
+        create(self._nodes, f"points{self._collections + 1}")
         self._collections += 1
 
     def stop(self) -> None:
@@ -247,9 +246,3 @@ class Recorded:
         finally:
             for clients in self._clients:
                 clients.close()
-            self._operator.close()
-
-
-def create(client: Client, name: str) -> None:
-    """Create a collection of short vectors."""
-    client.create_collection(name, {"size": SIZE, "distance": "Euclid"})
