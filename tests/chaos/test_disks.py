@@ -10,7 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 
 import pytest
@@ -125,8 +125,14 @@ def log_since(node: NodeProcess, size: int) -> str:
 
 @pytest.mark.parametrize("role", ["follower", "leader"])
 def test_a_disk_gets_full_and_the_others_serve_on(
-    tmp_path: Path, small_disks: Callable[[LocalCluster], None], role: str
+    tmp_path: Path,
+    small_disks: Callable[[LocalCluster], None],
+    monkeypatch: pytest.MonkeyPatch,
+    role: str,
 ) -> None:
+    # Where nodes look at what is left: a quarter of these disks is enough for them.
+    monkeypatch.setenv("BALSADB_DISK_LOW_BYTES", str(DISK_MB << 18))
+    monkeypatch.setenv("BALSADB_DISK_FULL_BYTES", str(DISK_MB << 17))
     with running(tmp_path, 3, small_disks) as cluster:
         create(cluster.nodes)
         victim, others = chosen(cluster, role)
@@ -136,7 +142,7 @@ def test_a_disk_gets_full_and_the_others_serve_on(
         writer = Writer(others, payload_bytes=PAYLOAD_BYTES)
         try:
             wait_for(lambda: len(writer.written) > 150, 120)
-            wait_for(lambda: victim.pid is None or refuses(victim), 60)
+            wait_for(lambda: victim.pid is None or is_behind(victim, others), 60)
             ended = victim.pid is None
             if ended:
                 assert "No space left on device" in log_since(victim, size)
@@ -146,13 +152,14 @@ def test_a_disk_gets_full_and_the_others_serve_on(
         except BaseException:
             writer.stop()
             raise
-        print(f"full disk of the {role}: the process {'ended' if ended else 'refuses'}")
+        print(f"full disk of the {role}: the process {'ended' if ended else 'takes nothing'}")
         comes_back(cluster, victim, writer)
 
 
-def refuses(node: NodeProcess) -> bool:
-    """Whether the node lives and does not take part with its full disk: it is not ready."""
-    return bool(figures(node)) and not node.is_ready()
+def is_behind(node: NodeProcess, others: Sequence[NodeProcess]) -> bool:
+    """Whether the node lives and takes no more of the log."""
+    most = max(figures(other).get("applied", 0) for other in others)
+    return most - figures(node).get("applied", most) > 100
 
 
 @pytest.mark.parametrize("role", ["follower", "leader"])
@@ -186,9 +193,9 @@ def test_a_flipped_bit_is_found_at_the_start(tmp_path: Path) -> None:
     with running(tmp_path, 3) as cluster:
         create(cluster.nodes)
         victim, _ = chosen(cluster, "follower")
-        writer = Writer(cluster.nodes, pause_s=0.0)
+        writer = Writer(cluster.nodes, pause_s=0.01)
         try:
-            wait_for(lambda: len(writer.written) > 300, 120)
+            wait_for(lambda: len(writer.written) > 200, 120)
             victim.kill()
             log = max((victim.data / "wal").glob("*.wal"))
             whole = log.read_bytes()
