@@ -35,7 +35,7 @@ OPTIONS = Options(timeout_s=5.0, tries_max=1000, pause_max_s=0.1)
 HASTY = Options(timeout_s=1.0, tries_max=1)
 """A write is sent once: what becomes of it often stays unknown."""
 HASTY_SHARE = 0.2
-DECIDE_S = 120.0
+DECIDE_S = 600.0
 _READS = ("read", "retrieve", "count", "search")
 
 
@@ -81,9 +81,12 @@ class Recorder:
             self.history.append(operation)
         return result
 
-    def check(self, file: Path) -> str:
-        """Write the history to the file; fails if it has no explanation, else how large it was."""
+    def write(self, file: Path) -> None:
+        """Write the history, as `python -m tests.linearizability` reads it."""
         file.write_text("".join(f"{line}\n" for line in write_lines(self.history)))
+
+    def check(self) -> str:
+        """Fails if the history has no explanation, else says how large it was."""
         violation = check_recorded(self.history, seconds=DECIDE_S)
         assert violation is None, "no explanation of\n" + "\n".join(map(str, violation.part))
         kinds = Counter(operation.request.kind for operation in self.history)

@@ -77,6 +77,8 @@ def whole_again(cluster: LocalCluster, network: Network) -> Generator[None]:
 def run(folder: Path, network: Network, each: int, seed: int) -> None:
     """Do a deck of faults under load; fails if anything acknowledged is missing, a node differs, or
     the history has no explanation."""
+    report = Path(os.environ.get("CHAOS_REPORT", folder))
+    report.mkdir(parents=True, exist_ok=True)
     done: Counter[str] = Counter()
     chance = random.Random(seed)
     began = time.monotonic()
@@ -100,18 +102,19 @@ def run(folder: Path, network: Network, each: int, seed: int) -> None:
                     print(f"{at:6.1f} s {number:3} {fault.__name__}", flush=True)
             finally:
                 network.heal()
-                writer.stop()
-                load.stop()
+                try:
+                    writer.stop()
+                    load.stop()
+                finally:
+                    load.recorder.write(report / f"history-{each}-{seed}.jsonl")
         terms = figures(leader_of(cluster))["term"]
-        report = Path(os.environ.get("CHAOS_REPORT", folder))
-        report.mkdir(parents=True, exist_ok=True)
         netem = "used" if slow else "not in this kernel"
         took_s = time.monotonic() - began
         lines = (
             nemesis.table(done),
             "",
             f"seed {seed}, {took_s:.0f} s, term {terms} at the end; netem {netem}",
-            load.recorder.check(report / f"history-{each}-{seed}.jsonl"),
+            load.recorder.check(),
             f"{len(writer.written)} points acknowledged, {writer.unavailable} not",
         )
         text = "\n".join(lines)
