@@ -13,8 +13,8 @@ import pytest
 
 from balsadb.cli.local_cluster import LocalCluster
 from balsadb.client import Client, Options
-from balsadb.errors import BalsaError
 from tests.chaos.clusters import figures, leader_of, missing_on, running, vectors, wait_for
+from tests.chaos.load import Worker
 
 pytestmark = pytest.mark.chaos
 
@@ -31,43 +31,6 @@ CHAOS_S = 30.0
 ROUNDS_MIN = 4
 OPTIONS = Options(timeout_s=20.0, tries_max=1000, pause_max_s=0.1)
 """Each write is repeated with its session until it is known to be done."""
-
-
-class Worker:
-    """A thread that repeats `step(turn)` until it is told to stop; what went wrong is kept."""
-
-    def __init__(self, step: Callable[[int], None]) -> None:
-        self.done = 0
-        self.unavailable = 0
-        self.failure: BaseException | None = None
-        self._step = step
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End after the current step; raises what the thread raised."""
-        self._stop.set()
-        self._thread.join(60)
-        assert not self._thread.is_alive()
-        if self.failure is not None:
-            raise self.failure
-
-    def _run(self) -> None:
-        turn = 0
-        while not self._stop.is_set():
-            try:
-                self._step(turn)
-                self.done += 1
-            except BalsaError as error:
-                if not error.retryable:
-                    self.failure = error
-                    return
-                self.unavailable += 1
-            except AssertionError as error:
-                self.failure = error
-                return
-            turn += 1
 
 
 class History:

@@ -1,12 +1,12 @@
-"""`python -m tests.linearizability FILE`: is the recorded history of registers linearizable?"""
+"""`python -m tests.linearizability FILE`: is the recorded history linearizable?"""
 
 import argparse
 import sys
 from pathlib import Path
 
-from tests.linearizability.checker import Undecided, check
+from tests.linearizability.checker import Undecided
 from tests.linearizability.histories import BadHistory, read_jepsen, read_lines
-from tests.linearizability.models import Register
+from tests.linearizability.models import check_recorded
 
 
 def main() -> int:
@@ -20,7 +20,7 @@ def main() -> int:
     try:
         with options.file.open() as lines:
             history = (read_jepsen if options.jepsen else read_lines)(lines)
-        violation = check(Register(), history, seconds=options.seconds)
+        violation = check_recorded(history, seconds=options.seconds)
     except (BadHistory, OSError) as error:
         sys.stderr.write(f"{options.file}: {error}\n")
         return 2

@@ -1,9 +1,11 @@
 """Sequential models: what an operation may answer, and what it leaves."""
 
+import math
+import time
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from tests.linearizability.checker import UNKNOWN, Operation, by_key
+from tests.linearizability.checker import UNKNOWN, Operation, Violation, by_key, check
 
 
 class Ask(NamedTuple):
@@ -40,11 +42,12 @@ class Register:
 class Points(NamedTuple):
     """A request to a collection of points: "upsert" (`version` of point `key`), "insert" (only if
     it is not there) and "update" (only if it is), "delete", "retrieve"; "count" and "search" are of
-    all points, `key` None."""
+    all points of the `collection`, `key` None."""
 
     kind: str
     key: Any = None
     version: Any = None
+    collection: Any = None
 
 
 class Collection:
@@ -77,7 +80,21 @@ class Collection:
         return True, rest | {(request.key, request.version)} if writes[kind] else state
 
     def partition(self, history: Sequence[Operation]) -> Iterable[Sequence[Operation]]:
-        """By key, if no operation is of all points."""
-        if any(operation.request.key is None for operation in history):
-            return [history]
-        return by_key(history, lambda operation: operation.request.key)
+        """By collection, and by key where no operation is of all points."""
+        for part in by_key(history, lambda operation: operation.request.collection):
+            if any(operation.request.key is None for operation in part):
+                yield part
+            else:
+                yield from by_key(part, lambda operation: operation.request.key)
+
+
+def check_recorded(history: Sequence[Operation], *, seconds: float = math.inf) -> Violation | None:
+    """What `check` says of a history of registers (`Ask`) and of collections (`Points`), which know
+    nothing of one another."""
+    deadline = time.monotonic() + seconds
+    for model, kind in ((Register(), Ask), (Collection(), Points)):
+        part = [operation for operation in history if isinstance(operation.request, kind)]
+        violation = check(model, part, seconds=deadline - time.monotonic())
+        if violation is not None:
+            return violation
+    return None

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.linearizability.checker import UNKNOWN, Operation, Undecided, check
-from tests.linearizability.histories import BadHistory, read_jepsen, read_lines
-from tests.linearizability.models import Ask, Collection, Points, Register
+from tests.linearizability.histories import BadHistory, read_jepsen, read_lines, write_lines
+from tests.linearizability.models import Ask, Collection, Points, Register, check_recorded
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -222,3 +222,53 @@ def test_our_own_lines_are_read():
     late = lines[0].replace('"called": 0', '"called": 5')
     with pytest.raises(BadHistory, match="before it was called"):
         read_lines([late])
+
+
+RECORDED = """\
+{"process": 1,"called": 0, "returned": 1, "kind": "upsert", "collection": "c", "key": 1, "value": 3}
+{"process": 1, "called": 0, "returned": 1, "kind": "write", "key": 1, "value": 9}
+{"process": 2, "called": 2, "returned": 3, "kind": "cas", "key": 1, "value": 8, "expected": 9}
+{"process": 2, "called": 4, "returned": 5, "kind": "read", "key": 1, "result": 8}
+{"process": 3, "called": 2, "kind": "delete", "collection": "c", "key": 1}
+{"process": 4, "called": 3, "returned": 4, "kind": "search", "collection": "c", "result": [[1, 3]]}
+{"process": 4, "called": 5, "returned": 6, "kind": "count", "collection": "c", "result": 0}
+{"process": 4, "called": 5, "returned": 6, "kind": "count", "collection": "d", "result": 0}
+{"process": 4, "called": 7, "returned": 8, "kind": "retrieve", "collection": "c", "key": 1}
+""".splitlines()
+
+
+def test_histories_of_registers_and_collections_are_written_and_read():
+    history = read_lines(RECORDED)
+    assert check_recorded(history) is None
+    again = list(write_lines(history))
+    assert read_lines(again) == history
+    # A compare-and-set whose answer did not say whether it was done is done if it could be.
+    undone = RECORDED[3].replace('"result": 8', '"result": 9')
+    assert check_recorded(read_lines([*RECORDED[:3], undone, *RECORDED[4:]])) is not None
+    for at, old, new in (
+        (5, "[[1, 3]]", "[[1, 2]]"),
+        (6, '"result": 0', '"result": 2'),
+        (7, '"result": 0', '"result": 1'),
+        (8, '"key": 1', '"key": 1, "result": 3'),
+    ):
+        changed = [*RECORDED]
+        changed[at] = changed[at].replace(old, new)
+        assert check_recorded(read_lines(changed)) is not None, changed[at]
+    with pytest.raises(BadHistory, match="line 6"):
+        read_lines([*RECORDED[:5], RECORDED[5].replace("[[1, 3]]", "[7]")])
+
+
+def test_a_file_of_collections_is_checked(tmp_path):
+    path = tmp_path / "history.jsonl"
+    path.write_text("\n".join(RECORDED))
+    command = [sys.executable, "-m", "tests.linearizability", str(path)]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (0, "linearizable: 9 operations\n"), ended.stderr
+    path.write_text(
+        "\n".join(RECORDED)
+        .replace("[[1, 3]]", "[]")
+        .replace('"called": 2, "kind": "delete"', '"called": 9, "kind": "delete"')
+    )
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert "NOT linearizable" in ended.stdout
