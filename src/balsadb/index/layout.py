@@ -64,7 +64,7 @@ TRAINED_ROWS: Final = 11
 """Rows in use when the present quantiser was trained."""
 SCAN_FACTOR: Final = 12
 """A filter that leaves m of n rows is scanned if m * m <= SCAN_FACTOR * ef * n."""
-SCAN_FACTOR_FIRST: Final = 32
+SCAN_FACTOR_FIRST: Final = 64
 """Its value in a new index."""
 TURNOVER: Final = 15
 """Rows linked and rows freed from the graph so far."""
