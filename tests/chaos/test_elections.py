@@ -1,6 +1,8 @@
-"""A leader with all its work to do stays leader: elections are for the dead, not for the busy."""
+"""A leader with all its work to do stays leader, for elections are for the dead and not for the
+busy; and whoever waits for a leader that stands still is served by the next one."""
 
 import os
+import signal
 import threading
 import time
 from collections.abc import Generator
@@ -26,7 +28,7 @@ PATIENT = Options(timeout_s=60.0, tries_max=1000)
 
 
 @contextmanager
-def few_cores(count: int) -> Generator[None]:
+def few_cores(count: int) -> Generator[None, None, None]:
     """What is started meanwhile, and this process, share so many cores."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, sorted(before)[:count])
@@ -79,3 +81,23 @@ def test_no_election_under_full_ingest(tmp_path: Path) -> None:
         assert all(stored), "every writer must have written"
         assert seen - {0} == set(before) == set(after)
         assert leader_of(cluster).number == leader.number
+
+
+def test_a_write_handed_to_a_leader_that_stands_still_is_done_by_the_next(tmp_path: Path) -> None:
+    """A paused process still has its connections: nothing but the election tells the follower that
+    no answer will come, and a client would wait until its own patience ends."""
+    with running(tmp_path, 3) as cluster:
+        leader = leader_of(cluster)
+        follower = next(node for node in cluster.nodes if node is not leader)
+        with Client(follower.url, options=PATIENT) as client:
+            client.create_collection(COLLECTION, {"size": SIZE, "distance": "Cosine"})
+            client.upsert_batch(COLLECTION, [1], vectors(1, SIZE))
+            leader.send(signal.SIGSTOP)
+            try:
+                began = time.monotonic()
+                client.upsert_batch(COLLECTION, [2], vectors(1, SIZE))
+                took_s = time.monotonic() - began
+            finally:
+                leader.send(signal.SIGCONT)
+            assert took_s < PATIENT.timeout_s / 4
+            assert client.count(COLLECTION) == 2

@@ -35,7 +35,7 @@ from balsadb.cluster.wire import FORWARD
 from balsadb.cluster.workers import Fatal
 from balsadb.errors import BalsaError, MalformedBody, NotReady, OutcomeUnknown
 from balsadb.raft import MembersChange
-from balsadb.types import ClusterId, NodeId
+from balsadb.types import NO_NODE, ClusterId, NodeId
 
 TRANSFER_WAIT_S = 1.0
 
@@ -85,6 +85,7 @@ class Shell:
         self.peers = dict(body.peers)
         """Peer address of every other member; replaced, never changed."""
         self._peers_version: int = -1
+        self._led_by = NO_NODE
 
     # --- life ---
 
@@ -268,6 +269,7 @@ class Shell:
         while True:
             effects = self.driver.take()
             self._refresh_peers()
+            self._follow_leader()
             if not self._was_ready and self.driver.is_ready:
                 self._was_ready = True
                 self.on_ready()
@@ -295,6 +297,14 @@ class Shell:
             if node != self._settings.node and (node in told or node in first)
         }
         self._transport.set_peers(self.peers)
+
+    def _follow_leader(self) -> None:
+        """What the last leader was asked may have no answer to come once another leads."""
+        leader = self.driver.leader
+        if leader in {NO_NODE, self._led_by} or self._calls is None:
+            return
+        self._calls.replaced(self._led_by)
+        self._led_by = leader
 
     def _refuses(self, node: NodeId) -> str:
         if node in self.driver.admission.known.removed:
