@@ -81,6 +81,8 @@ class Shell:
         self.malformed_frames = 0
         self.on_ready: Callable[[], None] = lambda: None
         """Called once, on the loop, when the node became ready and before it acts on that."""
+        self.on_leader: Callable[[], None] = lambda: None
+        """Called on the loop when another node leads than did before."""
         self._was_ready = False
         self.peers = dict(body.peers)
         """Peer address of every other member; replaced, never changed."""
@@ -305,6 +307,7 @@ class Shell:
             return
         self._calls.replaced(self._led_by)
         self._led_by = leader
+        self.on_leader()
 
     def _refuses(self, node: NodeId) -> str:
         if node in self.driver.admission.known.removed:
