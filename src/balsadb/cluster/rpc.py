@@ -7,7 +7,7 @@ whether repeating is safe.
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
@@ -17,6 +17,8 @@ from balsadb.types import NodeId
 
 CALLS_MAX = 1024
 """Calls waiting for an answer, and calls being answered, at most."""
+LAST_ANSWERS_S = 0.5
+"""How long a leader that was replaced may still answer what it was asked before."""
 
 KIND_HTTP = "http"
 KIND_DIGESTS = "digests"
@@ -128,6 +130,25 @@ class Calls:
                     OutcomeUnknown(
                         f"node {peer} went away while it held a forwarded request: it may or may "
                         "not have been done. An election follows, or the quorum is lost"
+                    )
+                )
+
+    def replaced(self, leader: NodeId) -> None:
+        """Another node leads now. One that handed over answers in a moment what it was asked; one
+        that stands still or is cut off may never, and whoever waits could long be served by its
+        successor."""
+        asked = [number for number, (target, _) in self._waiting.items() if target == leader]
+        if asked:
+            asyncio.get_running_loop().call_later(LAST_ANSWERS_S, self._give_up, leader, asked)
+
+    def _give_up(self, leader: NodeId, numbers: Sequence[int]) -> None:
+        for number in numbers:
+            waiting = self._waiting.get(number)
+            if waiting is not None and not waiting[1].done():
+                waiting[1].set_exception(
+                    OutcomeUnknown(
+                        f"node {leader}, which held a forwarded request, leads no more and does "
+                        "not answer: it may or may not have been done"
                     )
                 )
 

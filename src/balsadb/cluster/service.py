@@ -11,6 +11,7 @@ loop through futures. The rules:
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -83,6 +84,8 @@ class ClusterService(MemberChanges):
         self._digests: ReplicaDigests | None = None
         self._pool = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="read")
         self._barrier: asyncio.Future[LogIndex] | None = None
+        self._another = asyncio.Event()
+        """Set, and replaced by a new one, when another node leads."""
         self._stopping = False
         self._distances_at_ready: int | None = None
         self._reception: Reception | None = None
@@ -96,9 +99,20 @@ class ClusterService(MemberChanges):
         """Give it the node's parts."""
         self._shell, self._applier, self._digests = shell, applier, digests
         shell.on_ready = self._became_ready
+        shell.on_leader = self._another_leads
 
     def _became_ready(self) -> None:
         self._distances_at_ready = self.database.distances_total
+
+    def _another_leads(self) -> None:
+        # The loop may be closed when the last of its node's news arrives.
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._wake)
+
+    def _wake(self) -> None:
+        self._another.set()
+        self._another = asyncio.Event()
 
     def attach(self, loop: asyncio.AbstractEventLoop) -> None:
         """The loop whose coroutines will call this service."""
@@ -314,7 +328,13 @@ class ClusterService(MemberChanges):
                     return msgspec.msgpack.decode(found, type=RawResponse)
                 except NotLeader:
                     pass  # surely not sent: wait for the connection or for the next leader
-            await asyncio.sleep(LEADER_POLL_S)
+            await self._leader_or_pause()
+
+    async def _leader_or_pause(self) -> None:
+        """Return when another node leads, or after a pause (the same one may be reached again)."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LEADER_POLL_S):
+                await self._another.wait()
 
     async def _run_here(self, request: RawRequest) -> RawResponse:
         if self.on_forwarded is None:

@@ -34,7 +34,7 @@ from balsadb.cluster.wire import FORWARD
 from balsadb.cluster.workers import Fatal
 from balsadb.errors import BalsaError, MalformedBody, NotReady, OutcomeUnknown
 from balsadb.raft import MembersChange
-from balsadb.types import ClusterId, NodeId
+from balsadb.types import NO_NODE, ClusterId, NodeId
 
 TRANSFER_WAIT_S = 1.0
 
@@ -83,11 +83,14 @@ class Shell:
         self.malformed_frames = 0
         self.on_ready: Callable[[], None] = lambda: None
         """Called once, on the loop, when the node became ready and before it acts on that."""
+        self.on_leader: Callable[[], None] = lambda: None
+        """Called on the loop when another node leads than did before."""
         self._was_ready = False
         self.peers = dict(body.peers)
         """Peer address of every other member; replaced, never changed."""
         self._peers_version: int = -1
         self._address = body.address
+        self._led_by = NO_NODE
 
     # --- life ---
 
@@ -288,6 +291,7 @@ class Shell:
         while True:
             effects = self.driver.take()
             self._refresh_peers()
+            self._follow_leader()
             if not self._was_ready and self.driver.is_ready:
                 self._was_ready = True
                 self.on_ready()
@@ -317,6 +321,15 @@ class Shell:
         self._transport.set_peers(self.peers)
         self._address = told.get(NodeId(self._settings.node), self._address)
         self._transport.set_address(self._address)
+
+    def _follow_leader(self) -> None:
+        """What the last leader was asked may have no answer to come once another leads."""
+        leader = self.driver.leader
+        if leader in {NO_NODE, self._led_by} or self._calls is None:
+            return
+        self._calls.replaced(self._led_by)
+        self._led_by = leader
+        self.on_leader()
 
     def _refuses(self, node: NodeId) -> str:
         if node in self.driver.admission.known.removed:

@@ -40,8 +40,9 @@ FORWARDED_HEADERS = (
 )
 """What the leader needs to know of a request; the key and the connection stay here."""
 
+RETRY_FIRST_S = 0.004
 RETRY_S = 0.02
-"""Pause before a request that met no leader is sent again."""
+"""Pause before a request that met no leader is sent again, at first and at last."""
 
 _log = logging.getLogger("balsadb.server")
 
@@ -126,14 +127,17 @@ class Endpoint:
         request = RawRequest(scope["method"], path, query, headers, body)
         options = parse_options(query, None, None)
         timeout_s = options.timeout_s or self._timeout_s
-        deadline = time.monotonic() + timeout_s
+        began = time.monotonic()
+        deadline = began + timeout_s
         while True:
             left_s = max(0.001, deadline - time.monotonic())
             response = await self._service.forward(request, left_s)
             refused = response.headers.get(CODE_HEADER) == NotLeader.code
             if not refused or time.monotonic() + RETRY_S >= deadline:
                 return _reply_of(response)
-            await asyncio.sleep(RETRY_S)
+            # Leadership is handed over in a few round trips; an election takes longer.
+            waited_s = time.monotonic() - began
+            await asyncio.sleep(min(RETRY_S, RETRY_FIRST_S + waited_s / 4))
 
 
 async def read_body(

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 import uvicorn
 
+from balsadb.cluster import rpc
 from balsadb.cluster.peer_app import PeerApp
 from balsadb.cluster.rpc import Calls
 from balsadb.cluster.transport import Lane, Transport
@@ -366,5 +367,46 @@ def test_a_call_is_answered_refused_or_unknown() -> None:
             await waiting
         stuck.set()
         await asyncio.sleep(0)
+
+    asyncio.run(run())
+
+
+def test_what_a_replaced_leader_was_asked_is_unknown_after_a_moment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It may be paused or cut off; what it still answers counts, and so does what came later."""
+    monkeypatch.setattr(rpc, "LAST_ANSWERS_S", 0.05)
+
+    async def run() -> None:
+        sent: list[rpc.Call] = []
+
+        def send(lane: str, target: NodeId, payload: bytes) -> bool:
+            sent.append(msgspec.msgpack.decode(payload, type=rpc.Call))
+            return True
+
+        async def handler(kind: str, payload: bytes) -> bytes:
+            raise AssertionError("nobody asks")
+
+        calls = Calls(send, handler)
+
+        def asked(target: NodeId) -> asyncio.Task[bytes]:
+            return asyncio.create_task(calls.call(target, rpc.KIND_HTTP, b"", 5.0))
+
+        silent, slow, other = asked(TWO), asked(TWO), asked(ONE)
+        await asyncio.sleep(0)
+        calls.replaced(TWO)
+        later = asked(TWO)
+        await asyncio.sleep(0)
+        assert not silent.done()
+        reply = msgspec.msgpack.encode(rpc.Reply(sent[1].id, "", b"late"))
+        calls.receive(TWO, reply)
+        assert await slow == b"late"
+        with pytest.raises(OutcomeUnknown, match="leads no more"):
+            await silent
+        assert not other.done()
+        assert not later.done()
+        for source, call in ((ONE, sent[2]), (TWO, sent[3])):
+            calls.receive(source, msgspec.msgpack.encode(rpc.Reply(call.id, "", b"done")))
+        assert [await other, await later] == [b"done", b"done"]
 
     asyncio.run(run())
