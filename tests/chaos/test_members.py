@@ -36,8 +36,7 @@ def test_two_come_and_two_go_under_load(tmp_path: Path, monkeypatch: pytest.Monk
         try:
             with Client(everybody) as client:
                 for node in newcomers:
-                    node.start()
-                    client.add_member(node.number, node.address)
+                    node.start()  # it is taken in by the member that it asks
                     wait_for(node.is_ready, 60)
                     wait_for(lambda number=node.number: (lag_of(client, number) or 0) < 100, 60)
                     client.promote_member(node.number)
@@ -85,7 +84,6 @@ def test_what_an_operator_may_not_do(tmp_path: Path) -> None:
                 (InvalidInput, lambda: client.add_member(4, "a b:7")),
                 (InvalidInput, lambda: client.add_member(0, "127.0.0.1:9")),
                 (NotFound, lambda: client.promote_member(4)),
-                (AlreadyExists, lambda: client.promote_member(1)),
                 (NotFound, lambda: client.remove_member(9)),
                 (NotFound, lambda: client.move_member(9, "127.0.0.1:9")),
                 (InvalidInput, lambda: client.transfer(9)),
@@ -93,7 +91,10 @@ def test_what_an_operator_may_not_do(tmp_path: Path) -> None:
                 with pytest.raises(error):
                     act()
             assert [one["id"] for one in client.members()] == [one["id"] for one in before]
-            client.add_member(4, newcomer.address)
+            client.promote_member(1)  # it votes: what holds already is no error
+            for _ in range(2):
+                client.add_member(4, newcomer.address)
+            assert len(client.members()) == 4
             with pytest.raises(NotReady, match="not reached"):
                 client.promote_member(4)  # it does not run
             down = next(node for node in cluster.nodes if node is not leader_of(cluster))
@@ -121,7 +122,6 @@ def test_a_member_moves_to_another_address(tmp_path: Path) -> None:
         try:
             with Client([node.url for node in cluster.nodes]) as client:
                 first.start()
-                client.add_member(4, first.address)
                 wait_for(first.is_ready, 60)
                 wait_for(lambda: (lag_of(client, 4) or 0) < 100, 30)
                 client.promote_member(4)

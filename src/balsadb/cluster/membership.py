@@ -56,9 +56,10 @@ def promoting(driver: Driver, node: int) -> MembersChange:
 
 def _not_ready(peer: PeerStatus, lag: int) -> str:
     """Why a learner gets no vote yet; empty if it may have one."""
-    if not peer.recent_active:
-        never = " and never was" if peer.match == 0 else ""
-        return f"is not reached{never} (does it run, at the address that the cluster knows?)"
+    never = peer.match == 0 and peer.state == "probe"  # counts as active for a while all the same
+    if never or not peer.recent_active:
+        ever = " and never was" if never else ""
+        return f"is not reached{ever} (does it run, at the address that the cluster knows?)"
     if peer.state == "snapshot":
         return "is fetching a checkpoint"
     if lag > PROMOTION_LAG_MAX:
