@@ -19,9 +19,12 @@ was begun after it. A node that was asked to stop still serves for a moment, so 
 longest time without an acknowledgement between the signal and the end of the process and half a
 second more. Return: the longest such time while the node comes back.
 
+All of it shares the machine's cores: on a busy one every figure grows, so the load is noted too.
+
 Exits with 1 if a figure that must hold (`MOST_MS`, and etcd's medians) does not.
 """
 
+import os
 import random
 import shutil
 import signal
@@ -163,7 +166,6 @@ def one_round(system: System, kind: str, asked: int, how: Client, warm_up_s: flo
             system.restart(leader)
         system.wait_whole()
         time.sleep(SETTLE_S)
-        writer.stop()
     finally:
         writer.stop()
     gap = silence_s(acks, sent, ended) if kind == "stop" else gap_s(acks, fault)
@@ -246,7 +248,9 @@ def main() -> int:
         try:
             for system in systems:
                 system.start()
+            load = [os.getloadavg()[0]]
             rounds = measure(systems, given.kinds, given.rounds, how)
+            load.append(os.getloadavg()[0])
         finally:
             for system in systems:
                 system.stop()
@@ -256,6 +260,7 @@ def main() -> int:
         "versions": {system.name: system.version for system in systems},
         "rounds": given.rounds,
         "client": how._asdict(),
+        "load_average": [round(one, 1) for one in load],
         "kinds": kinds,
     }
     report.write(result, given.out)

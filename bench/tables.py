@@ -4,7 +4,8 @@
 
 A table stands between `<!-- figures: NAME -->` and `<!-- /figures -->`; one whose JSON is not there
 stays as it is. NAME: `curve` (from `index.json`), `ratios-DATASET` (from `ann-DATASET.json`), and
-each from `NAME.json`: `ann-DATASET`, `build-DATASET`, `churn-DATASET`, `filters`, `scale`, `dot`.
+each from `NAME.json`: `ann-DATASET`, `build-DATASET`, `churn-DATASET`, `filters`, `scale`, `dot`,
+`failover`.
 """
 
 import re
@@ -157,6 +158,22 @@ def dot(result: Result) -> str:
     return table(["Lengths", *at, "Distances for 0.95", "Plain graph"], rows)
 
 
+def failover(result: Result) -> str:
+    """Write gaps by what happened to the leader."""
+    events = {"kill": "SIGKILL", "pause": "SIGSTOP", "stop": "planned stop"}
+    rows = (
+        [
+            events[kind],
+            name,
+            *(number(found[name]["gap_ms"][at]) for at in ("median", "lower", "upper", "worst")),
+        ]
+        for kind, found in result["kinds"].items()
+        for name in result["versions"]
+    )
+    head = ["The leader gets", "System", "Median, ms", "Lower quartile", "Upper quartile", "Worst"]
+    return table(head, rows)
+
+
 KINDS: dict[str, tuple[str, Callable[[Result], str]]] = {
     "curve": ("index", curve),
     "ann": ("ann", ann),
@@ -166,6 +183,7 @@ KINDS: dict[str, tuple[str, Callable[[Result], str]]] = {
     "filters": ("filters", filters),
     "scale": ("scale", scale),
     "dot": ("dot", dot),
+    "failover": ("failover", failover),
 }
 """First word of a name: first word of its file, and what makes the table."""
 

@@ -75,10 +75,17 @@ class System:
         with httpx2.Client(timeout=2.0, trust_env=False) as client:
             while True:
                 seen = {self._seen(client, node) for node in range(NODES)}
-                if len(seen) == 1 and (leader := seen.pop()) is not None:
+                leader = next(iter(seen))
+                if len(seen) == 1 and leader is not None:
                     return leader
-                assert time.monotonic() < deadline, f"{self.name} did not become whole"
+                assert time.monotonic() < deadline, (
+                    f"{self.name} did not become whole: the nodes name {seen}\n{self._last_words()}"
+                )
                 time.sleep(POLL_S)
+
+    def _last_words(self) -> str:
+        """The ends of the nodes' logs."""
+        raise NotImplementedError
 
     def _seen(self, client: httpx2.Client, node: int) -> int | None:
         try:
@@ -132,6 +139,12 @@ class Balsa(System):
     def restart(self, node: int) -> None:
         """Start the node again, on its old data."""
         self._cluster.nodes[node].start()
+
+    def _last_words(self) -> str:
+        return "\n".join(
+            f"node {node.number} ({node.pid or 'ended'}): {node.last_log_lines()}"
+            for node in self._cluster.nodes
+        )
 
     def _leader_seen_by(self, client: httpx2.Client, node: int) -> int | None:
         if client.get(f"{self.urls[node]}/readyz").status_code != httpx2.codes.OK:
@@ -207,6 +220,10 @@ class Etcd(System):
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+
+    def _last_words(self) -> str:
+        logs = (self._folder / f"node{node}.log" for node in range(NODES))
+        return "\n".join(log.read_text(errors="replace")[-1000:] for log in logs)
 
     def _leader_seen_by(self, client: httpx2.Client, node: int) -> int | None:
         if client.get(f"{self.urls[node]}/health").status_code != httpx2.codes.OK:
