@@ -28,6 +28,7 @@ Each class fixes four facts that the layers above need, so that no layer guesses
     │   ├── NotLeader                (carries the leader it knows, 0 if none)
     │   ├── QuorumLost               no leader, or the leader cannot reach a majority
     │   ├── Overloaded               refused before the log; `retry_after_s`
+    │   ├── DiskFull                 too little disk space for writes that add data
     │   ├── NotReady                 still starting, or shutting down
     │   └── OutcomeUnknown           the write was sent to the log, its fate was not seen in time
     └── StorageError                 this node's disk or data directory
@@ -191,6 +192,12 @@ class Overloaded(Unavailable):
     def __init__(self, message: str, retry_after_s: int = 1) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class DiskFull(Unavailable):
+    """Too little disk space is left for writes that add data; reads, deletes and drops go on."""
+
+    code = "disk_full"
 
 
 class NotReady(Unavailable):

@@ -87,6 +87,17 @@ TABLE: tuple[Setting, ...] = (
     Setting("log_tail_bytes", "--log-tail-bytes", "Bytes of log kept for followers that lag."),
     Setting("log_bytes_max", "--log-bytes-max", "Bytes of log at which writes are refused (429)."),
     Setting("wal_segment_bytes", "--wal-segment-bytes", "Bytes of one segment of the log."),
+    Setting(
+        "disk_low_bytes",
+        "--disk-low-bytes",
+        "Free bytes on the data directory's disk below which writes that add data are refused; "
+        "0: neither this nor the next is watched.",
+    ),
+    Setting(
+        "disk_full_bytes",
+        "--disk-full-bytes",
+        "Free bytes that checkpoints leave for the log.",
+    ),
     Setting("link_threads", "--link-threads", "Threads that plan the graph, on the leader."),
     Setting("dialect_version", "--dialect-version", "The version that `GET /` tells clients."),
 )

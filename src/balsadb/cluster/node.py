@@ -91,13 +91,19 @@ class Node:
             checkpoint_log_bytes=settings.checkpoint_log_bytes,
             log_tail_bytes=settings.log_tail_bytes,
             log_bytes_max=settings.log_bytes_max,
+            disk_low_bytes=settings.disk_low_bytes,
+            disk_full_bytes=settings.disk_full_bytes if settings.disk_low_bytes else 0,
+            place=files.root,
         )
+        boot.store.keep_free_bytes = options.disk_full_bytes
         peers = {peer: address for peer, address in members.items() if peer != node}
         pulse = Pulse()
         service = ClusterService(settings, pulse)
         body = Body(
             driver=Driver(options, boot),
-            parts=Parts(boot.wal, boot.applier, JobRunner(boot.store, boot.applier)),
+            parts=Parts(
+                boot.wal, boot.applier, JobRunner(boot.store, boot.applier), files.free_bytes
+            ),
             cluster=cluster,
             peers=peers,
             address=members.get(node) or f"{settings.peer_host}:{settings.peer_port}",

@@ -109,11 +109,15 @@ class Shell:
 
     # --- events from other threads ---
 
-    def propose(self, data: Sequence[bytes], timeout_s: float) -> Future[Answer]:
-        """Put commands into the log; the answer is `Committed` or `Failed`."""
+    def propose(
+        self, data: Sequence[bytes], timeout_s: float, *, grows: bool = True
+    ) -> Future[Answer]:
+        """Put commands into the log; the answer is `Committed` or `Failed`. `grows`: they add data,
+        so they are refused when the disk is full."""
         deadline = self._ticks(timeout_s)
         return self._ask(
-            lambda token: self.driver.propose(token, data, deadline_ticks=deadline), OutcomeUnknown
+            lambda token: self.driver.propose(token, data, deadline_ticks=deadline, grows=grows),
+            OutcomeUnknown,
         )
 
     def read(self, before: Callable[[], None], timeout_s: float) -> Future[Answer]:

@@ -34,6 +34,7 @@ from balsadb.cluster.frames import (
     PacketBody,
 )
 from balsadb.cluster.options import DriverOptions
+from balsadb.errors import DiskFull
 from balsadb.raft import Message, SnapshotOffer
 from balsadb.storage.manifest import Manifest
 from balsadb.storage.staging import Staging
@@ -235,6 +236,9 @@ class SnapshotFetcher:
         if transfer is not self._transfer:
             return
         transfer.putting.discard(digest)
+        if isinstance(result, DiskFull):
+            self._abandon()
+            return
         if isinstance(result, Exception):
             # Damaged on its way or at its source: ask again, within the attempts.
             if not self._count_attempt(transfer):
