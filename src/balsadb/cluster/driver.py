@@ -152,6 +152,10 @@ class Driver:
             self.leading.tick(self.admission)
             self.handover.tick(now)
 
+    def stood_still(self) -> None:
+        """The process was paused, and what waited in its sockets was received since."""
+        self.raft.stood_still()
+
     def disk_space(self, free_bytes: int) -> None:
         """The host measured the space that is free where the data directory lies."""
         self.disk.measured(free_bytes)

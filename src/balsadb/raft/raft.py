@@ -144,6 +144,12 @@ class Raft:
         not win before its own vote is durable; it must not disturb others by trying, either."""
         self._core.held_back = held
 
+    def stood_still(self) -> None:
+        """The host's process was paused: what a follower did not hear meanwhile it could not hear,
+        so its timer begins anew."""
+        if isinstance(self._role, Follower):
+            self._role.election_elapsed = 0
+
     def step_down(self) -> None:
         """A leader that is of no use any more (its disk hangs) becomes a follower of nobody."""
         if isinstance(self._role, Leader):
