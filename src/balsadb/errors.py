@@ -214,6 +214,10 @@ class OutcomeUnknown(Unavailable):
     outcome = "unknown"
 
 
+REJOIN = "`balsadb node rejoin --new-id N --config FILE --member URL`"
+"""The way back for a node whose directory is damaged or lost, for messages."""
+
+
 class StorageError(BalsaError):
     """This node's disk or data directory."""
 
