@@ -83,12 +83,15 @@ class SnapshotFetcher:
         self._port = port
         self._staged = staged
         self._now = 0
+        self._not_before = 0
         self._transfer: Transfer | None = None
         self.completed = 0
         self.abandoned = 0
 
     def offer(self, message: Message, offer: SnapshotOffer) -> None:
         """A leader offers a checkpoint newer than what we have."""
+        if self._now < self._not_before:
+            return  # there was no room for one a moment ago; offers repeat
         index = offer.snapshot.index
         current = self._transfer
         if current is not None:
@@ -237,6 +240,7 @@ class SnapshotFetcher:
             return
         transfer.putting.discard(digest)
         if isinstance(result, DiskFull):
+            self._not_before = self._now + self._options.hurried_checkpoint_ticks
             self._abandon()
             return
         if isinstance(result, Exception):
