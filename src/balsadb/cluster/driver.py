@@ -264,7 +264,6 @@ class Driver:
         """The `WalWork` with this number is durable."""
         messages = self.writer.done(number)
         self.disk.synced()
-        self.raft.hold_back(False)
         self.raft.on_persisted(self.writer.ready_durable)
         self._send(messages)
 
