@@ -28,6 +28,7 @@ Each class fixes four facts that the layers above need, so that no layer guesses
     │   ├── NotLeader                (carries the leader it knows, 0 if none)
     │   ├── QuorumLost               no leader, or the leader cannot reach a majority
     │   ├── Overloaded               refused before the log; `retry_after_s`
+    │   ├── DiskFull                 too little disk space for writes that add data
     │   ├── NotReady                 still starting, or shutting down
     │   └── OutcomeUnknown           the write was sent to the log, its fate was not seen in time
     └── StorageError                 this node's disk or data directory
@@ -193,6 +194,12 @@ class Overloaded(Unavailable):
         self.retry_after_s = retry_after_s
 
 
+class DiskFull(Unavailable):
+    """Too little disk space is left for writes that add data; reads, deletes and drops go on."""
+
+    code = "disk_full"
+
+
 class NotReady(Unavailable):
     """The node is starting or shutting down."""
 
@@ -205,6 +212,10 @@ class OutcomeUnknown(Unavailable):
 
     code = "outcome_unknown"
     outcome = "unknown"
+
+
+REJOIN = "`balsadb node rejoin --new-id N --config FILE --member URL`"
+"""The way back for a node whose directory is damaged or lost, for messages."""
 
 
 class StorageError(BalsaError):

@@ -189,6 +189,8 @@ class SimDisk:
 
     def __init__(self) -> None:
         self.generation = 0
+        self.free = 1 << 50
+        """What `free_bytes` answers; writing does not change it."""
         self.operations = 0
         """Mutating operations so far."""
         self.log: deque[str] = deque(maxlen=_LOG_LENGTH)
@@ -297,6 +299,10 @@ class SimDisk:
         self.open(path, create=True)
         self._locks.add(path)
         return SimLock(self._locks, path)
+
+    def free_bytes(self) -> int:
+        self.check_power()
+        return self.free
 
     # --- faults ---
 

@@ -242,7 +242,10 @@ def run_world(world: World) -> None:
     require(progress, "liveness: every client is served again", _report(world))
     for client in world.clients:
         client.stopped = True
-    done = lambda: world.converged() and not world.members().is_joint and world.intact()  # noqa: E731
+
+    def done() -> bool:
+        return world.converged() and not world.members().is_joint and world.intact()
+
     require(world.run(LIVENESS_US, done), "liveness: all converge", _report(world))
     check_end(world)
 

@@ -33,6 +33,7 @@ STATUSES: dict[str, WireError] = {
     "not_leader": WireError(503, "Service unavailable: "),
     "quorum_lost": WireError(503, "Service unavailable: "),
     "overloaded": WireError(429, "Too many requests: "),
+    "disk_full": WireError(503, "Service unavailable: "),
     "not_ready": WireError(503, "Service unavailable: "),
     "outcome_unknown": WireError(503, "Service unavailable: "),
     "storage": WireError(500, "Service internal error: "),

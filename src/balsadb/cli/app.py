@@ -10,6 +10,7 @@ from balsadb.cli import first_start
 from balsadb.cli import settings as node_settings
 from balsadb.cli.local_cluster import exit_code
 from balsadb.cli.members import clusters as cluster_app
+from balsadb.cli.rejoin import app as node_app
 from balsadb.errors import BalsaError
 
 app = typer.Typer(
@@ -19,6 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(cluster_app, name="cluster")
+app.add_typer(node_app, name="node")
 
 
 def _show_version(asked: bool) -> None:

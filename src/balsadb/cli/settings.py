@@ -93,6 +93,17 @@ TABLE: tuple[Setting, ...] = (
     Setting("log_tail_bytes", "--log-tail-bytes", "Bytes of log kept for followers that lag."),
     Setting("log_bytes_max", "--log-bytes-max", "Bytes of log at which writes are refused (429)."),
     Setting("wal_segment_bytes", "--wal-segment-bytes", "Bytes of one segment of the log."),
+    Setting(
+        "disk_low_bytes",
+        "--disk-low-bytes",
+        "Free bytes on the data directory's disk below which writes that add data are refused; "
+        "0: neither this nor the next is watched.",
+    ),
+    Setting(
+        "disk_full_bytes",
+        "--disk-full-bytes",
+        "Free bytes that checkpoints leave for the log.",
+    ),
     Setting("link_threads", "--link-threads", "Threads that plan the graph, on the leader."),
     Setting("dialect_version", "--dialect-version", "The version that `GET /` tells clients."),
 )
@@ -109,13 +120,15 @@ def load(
 
     `flags` maps fields to what was given on the command line (None: not given); `file` is a TOML
     file's path. Raises `InvalidInput` naming the flag, variable or key that the user wrote, or the
-    flag where a default breaks a rule.
+    flag where a default breaks a rule. `members` and `join` exclude each other: the one that the
+    command line names counts, whatever the environment or the file says of the other, and so on.
     """
     values: dict[str, Any] = {}
     sources = {setting.field: setting.flag for setting in TABLE}
     if file is not None:
         values.update(_from_file(file))
         sources.update({field: f"{file}: {BY_FIELD[field].key}" for field in values})
+    told = {setting.field for setting in TABLE if setting.variable in environment}
     for setting in TABLE:
         text = environment.get(setting.variable)
         if text is not None:
@@ -125,6 +138,10 @@ def load(
         if value is not None:
             sources[field] = BY_FIELD[field].flag
             values[field] = parse(BY_FIELD[field], value, sources[field])
+    for given in ({field for field in flags if flags[field] is not None}, told):
+        if len(given & {"members", "join"}) == 1:
+            values.pop("members" if "join" in given else "join", None)
+            break
     settings = NodeSettings(**values)
     try:
         settings.check()

@@ -11,7 +11,7 @@ from typing import Literal
 from balsadb.cluster.frames import Packet, PeerFrame, Refused
 from balsadb.cluster.members import Members, encode_member_disk
 from balsadb.cluster.options import DriverOptions
-from balsadb.errors import InvalidInput
+from balsadb.errors import REJOIN, InvalidInput
 from balsadb.raft import MembersChange
 from balsadb.types import ENTRY_CHANGE, ENTRY_MEMBERS, DiskId, Entry, NodeId
 
@@ -76,7 +76,8 @@ class Admission:
                 frame.source_disk,
                 f"node {frame.source} is known by another disk: its data directory was emptied "
                 "or replaced, and with it the votes it gave. Remove it from the cluster and let it "
-                "join under a new node id (docs/operations.md, A disk is lost).",
+                "join under a new node id: "
+                f"{REJOIN} does both.",
             )
         self._heard[frame.source] = frame.source_disk
         return "take"

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 from balsadb.cluster.members import Members
 from balsadb.cluster.performers import Applier, MachineFactory
-from balsadb.errors import Corruption
+from balsadb.errors import REJOIN, Corruption
 from balsadb.raft import RaftState, SnapshotMeta
 from balsadb.storage import (
     Files,
@@ -143,7 +143,8 @@ def entries_after_base(entries: Sequence[Entry], base: SnapshotRef) -> list[Entr
         return []
     raise Corruption(
         f"the log begins at index {first.index} but the newest checkpoint ends at {base.index}: "
-        "entries between them are missing. This node must not vote; replace it under a new id."
+        "entries between them are missing. This node must not vote; replace it under a new id: "
+        f"{REJOIN}."
     )
 
 
@@ -154,7 +155,7 @@ def _check_mark(state: WalState, base: SnapshotRef, damaged: Mapping[str, str]) 
         raise Corruption(
             f"the write-ahead log refers to a checkpoint at index {mark.index}, but the newest "
             f"intact one is at {base.index} ({why}). This node must not vote; replace it under a "
-            "new id."
+            f"new id: {REJOIN}."
         )
 
 

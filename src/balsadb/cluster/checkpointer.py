@@ -7,6 +7,8 @@ entries go on being applied. When it is durable, Raft and the WAL drop the log b
 * a tail of `log_tail_bytes`, so that a node that was away briefly needs no snapshot;
 * what a follower that is active, or is fetching a snapshot, still needs, until the log exceeds
   `log_bytes_max`.
+
+While disk space is low, checkpoints hurry: what was deleted is given back only by the next one.
 """
 
 from collections import deque
@@ -33,12 +35,18 @@ class Checkpointer:
         self._options = options
         self._total_bytes = 0
         self._bytes_at_last = 0
+        self._bytes_before = 0
+        self._now = 0
+        self._not_before = 0
+        self._hurry = False
         self._marks: deque[LogMark] = deque([LogMark(index, 0)])
         self.running: int | None = None
         """Job id of the checkpoint under way."""
         self.index = index
         """Log index of the newest durable checkpoint."""
         self.written = 0
+        self.given_up = 0
+        """Checkpoints for which there was no room."""
 
     @property
     def log_bytes_since(self) -> int:
@@ -52,18 +60,35 @@ class Checkpointer:
         if self._total_bytes - self._marks[-1].total_bytes >= step:
             self._marks.append(LogMark(entries[-1].index, self._total_bytes))
 
+    def tick(self, *, hurry: bool) -> None:
+        """One tick has passed; whether disk space is low."""
+        self._now += 1
+        self._hurry = hurry
+
     def is_due(self) -> bool:
         """Whether a checkpoint should start now."""
-        return self.running is None and self.log_bytes_since > self._options.checkpoint_log_bytes
+        if self.running is not None or self._now < self._not_before:
+            return False
+        least = 0 if self._hurry else self._options.checkpoint_log_bytes
+        return self.log_bytes_since > least
 
     def started(self, job_id: int) -> None:
         """A freeze was queued under this job id."""
         self.running = job_id
+        self._bytes_before = self._bytes_at_last
         self._bytes_at_last = self._total_bytes
+        self._not_before = self._now + (self._options.hurried_checkpoint_ticks * self._hurry)
 
     def ended(self) -> None:
-        """The checkpoint was written, or given up."""
+        """The checkpoint was written, or is not needed any more."""
         self.running = None
+
+    def failed(self) -> None:
+        """There was no room for the checkpoint under way: it is due again after a while."""
+        self.running = None
+        self.given_up += 1
+        self._bytes_at_last = self._bytes_before
+        self._not_before = self._now + self._options.hurried_checkpoint_ticks
 
     def durable(self, index: LogIndex) -> None:
         """A checkpoint at `index` is durable."""

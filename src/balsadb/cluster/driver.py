@@ -14,9 +14,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from balsadb.cluster.admission import COME_BACK, Admission
-from balsadb.cluster.apply_queue import ApplyQueue
+from balsadb.cluster.apply_queue import ApplyQueue, entry_bytes
 from balsadb.cluster.boot import Boot
 from balsadb.cluster.chance import Chance
+from balsadb.cluster.disk_watch import DiskWatch
 from balsadb.cluster.effects import (
     Answer,
     AppliedEntries,
@@ -32,11 +33,7 @@ from balsadb.cluster.effects import (
     Send,
 )
 from balsadb.cluster.frames import (
-    ChunkData,
-    ChunkRequest,
-    Gone,
-    ManifestData,
-    ManifestRequest,
+    DiskTrouble,
     Packet,
     PacketBody,
     PeerFrame,
@@ -44,6 +41,7 @@ from balsadb.cluster.frames import (
     encode_packet,
     encode_raft,
 )
+from balsadb.cluster.handover import Handover
 from balsadb.cluster.keeper import CheckpointKeeper
 from balsadb.cluster.leading import TOKEN_FIRST_READ, Leading
 from balsadb.cluster.log_writer import LogWriter
@@ -73,6 +71,7 @@ from balsadb.types import (
     ENTRY_CHANGE,
     ENTRY_NORMAL,
     NO_NODE,
+    Entry,
     LogIndex,
     NodeId,
     Term,
@@ -107,9 +106,7 @@ class Driver:
         self._answers: list[tuple[int, Answer]] = []
         self._deadlines = Deadlines()
         self._campaign_tick = 0
-        self._transfer_until = 0
         self._log_full = False
-        self._sync_seen_tick = 0
         self._jobs: dict[int, Callable[[Any], None]] = {}
         self._job_number = 0
         self.is_ready = False
@@ -126,6 +123,8 @@ class Driver:
         self.keeper = CheckpointKeeper(options, self, self.raft, boot.newest)
         self.keeper.connect(self.writer, self.queue, self.admission)
         self.leading = Leading(options, self, self._propose_own)
+        self.disk = DiskWatch(options)
+        self.handover = Handover(options, self.raft, self.disk)
         # Ready means: a first linearizable read succeeded.
         self.reads.add(TOKEN_FIRST_READ, 0)
 
@@ -136,9 +135,11 @@ class Driver:
         for token in self._deadlines.tick():
             if not self.proposals.expire(token):
                 self.reads.expire(token, self._leader)
+        if self.disk.tick(syncing=self.writer.outstanding is not None):
+            self._tell(self.disk.trouble)
+        self.raft.hold_back(self.disk.is_stalled)
         self.raft.tick()
-        self.keeper.fetcher.tick()
-        self.keeper.server.tick()
+        self.keeper.tick(self.disk.space)
         self.leading.linker.tick()
         self.reads.retry(self.raft.read_index, self.options.read_retry_ticks)
         now = self._deadlines.now
@@ -146,26 +147,31 @@ class Driver:
             self._campaign_tick = 0
             if self._leader == NO_NODE:
                 self.raft.campaign()
-        if self.writer.outstanding is None:
-            self._sync_seen_tick = now
         self._log_full = self.raft.status().log_bytes > self.options.log_memory_bytes_max
         if self._role == "leader":
             self.leading.tick(self.admission)
-            stalled = now - self._sync_seen_tick >= self.options.disk_stall_ticks
-            if (stalled or now <= self._transfer_until) and self._try_transfer():
-                self._sync_seen_tick = now
+            self.handover.tick(now)
+
+    def stood_still(self) -> None:
+        """The process was paused, and what waited in its sockets was received since."""
+        self.raft.stood_still()
+
+    def disk_space(self, free_bytes: int) -> None:
+        """The host measured the space that is free where the data directory lies."""
+        self.disk.measured(free_bytes)
 
     def receive(self, frame: PeerFrame) -> None:
         """A frame of a peer (`frames.decode_frame`). What is not meant for us is dropped."""
         verdict = self.admission.check(frame)
         if isinstance(verdict, Refused):
             self.packet(frame.source, verdict)
-        elif verdict == "drop":
+        if verdict != "take":
             return
-        elif isinstance(frame, Packet):
+        self.disk.heard(frame.source)
+        if isinstance(frame, Packet):
             self._receive_packet(frame.source, frame.body)
-        elif self._log_full and isinstance(frame.body, AppendRequest) and frame.body.entries:
-            return  # as if it were lost: the leader sends it again
+        elif isinstance(frame.body, AppendRequest) and not self._takes(frame.body.entries):
+            return
         elif frame.source == self._gone and self._deadlines.now <= self._campaign_tick:
             return  # the last words of a process that is gone
         else:
@@ -179,12 +185,14 @@ class Driver:
         *,
         deadline_ticks: int,
         wait_applied: bool = True,
+        grows: bool = True,
     ) -> None:
         """Put commands into the log; answered once.
 
         `Committed` when all are applied (or only committed, without `wait_applied`); `Failed` with
         `NotLeader` or `Overloaded` when they certainly did not reach the log, with
         `OutcomeUnknown` when they did and their fate was not seen. `deadline_ticks` 0: none.
+        `grows`: they add data, and are refused with `DiskFull` when there is no room for more.
         """
         try:
             if len(self.proposals) >= self.options.proposals_max:
@@ -194,6 +202,9 @@ class Driver:
             if self.writer.waiting_bytes > self.options.uncommitted_bytes_max:
                 # A majority may commit without it; its next batch must not grow without bound.
                 raise Overloaded("the leader's disk is slower than its followers")
+            full = self.disk.refusal(self.raft.members) if grows and self.is_leader else None
+            if full is not None:
+                raise full
             positions = self.raft.propose(data, kind)
         except BalsaError as error:
             self._answers.append((token, Failed(error)))
@@ -235,26 +246,7 @@ class Driver:
         Right after each check of the quorum nobody counts as active yet: then False, and ticks try
         again for one election timeout.
         """
-        if self._role != "leader":
-            return False
-        self._transfer_until = self._deadlines.now + self.options.election_ticks
-        return self._try_transfer()
-
-    def _try_transfer(self) -> bool:
-        peers = self.raft.status().peers
-        able = [
-            (peer.match, -node)
-            for node, peer in peers.items()
-            if node in self.raft.members
-            and node != self.options.node
-            and peer.recent_active
-            and peer.state != "snapshot"
-        ]
-        if not able:
-            return False
-        self._transfer_until = 0
-        self.raft.transfer(NodeId(-max(able)[1]))
-        return True
+        return self._role == "leader" and self.handover.ask(self._deadlines.now)
 
     def peer_down(self, node: NodeId) -> None:
         """The peer's process is certainly gone (stream closed, then reconnect refused). If it led,
@@ -271,6 +263,7 @@ class Driver:
     def wal_done(self, number: int) -> None:
         """The `WalWork` with this number is durable."""
         messages = self.writer.done(number)
+        self.disk.synced()
         self.raft.on_persisted(self.writer.ready_durable)
         self._send(messages)
 
@@ -319,7 +312,7 @@ class Driver:
         if self.keeper.schedule.is_due():
             self._job_number += 1
             self.keeper.start(self._job_number)
-        if self.is_ready and self._role == "leader":
+        if self.is_ready and self._role == "leader" and self.disk.space != "full":
             self.leading.start_plan()
         while True:
             self._drain()
@@ -360,10 +353,10 @@ class Driver:
     # --- lent to the parts ---------------------------------------------------------------------
 
     def packet(self, target: NodeId, body: PacketBody) -> None:
-        """Send a packet on the bulk lane."""
+        """Send a packet, those of snapshots on the bulk lane."""
         options = self.options
         packet = Packet(options.cluster, options.group, options.node, target, options.disk, body)
-        lane = CONTROL if isinstance(body, Refused) else BULK
+        lane = CONTROL if isinstance(body, Refused | DiskTrouble) else BULK
         self._effects.sends.append(Send(lane, target, encode_packet(packet)))
 
     def start_job(self, make: Callable[[int], Job], done: Callable[[Any], None]) -> int:
@@ -449,8 +442,21 @@ class Driver:
             lane = APPEND if isinstance(body, AppendRequest | AppendResponse) else CONTROL
             self._effects.sends.append(Send(lane, message.target, encode_raft(stamped)))
 
+    def _takes(self, entries: Sequence[Entry]) -> bool:
+        """Whether there is room for what a leader appends. If not it is dropped, as if it were
+        lost: the leader sends it again."""
+        if not entries:
+            return True
+        return not self._log_full and self.disk.takes(sum(map(entry_bytes, entries)))
+
+    def _tell(self, body: PacketBody) -> None:
+        """Send a packet to every other member."""
+        for node in self.raft.members.nodes:
+            if node != self.options.node:
+                self.packet(node, body)
+
     def _propose_own(self, token: int, data: list[bytes], kind: int) -> None:
-        self.propose(token, data, kind, deadline_ticks=0)
+        self.propose(token, data, kind, deadline_ticks=0, grows=False)
 
     def _settle(self) -> bool:
         """Move answers to their host; whether one of the driver's own made more work."""
@@ -479,18 +485,9 @@ class Driver:
             self._effects.fatal = EmptiedDisk(error.message) if empty else error
 
     def _receive_packet(self, source: NodeId, body: PacketBody) -> None:
-        keeper = self.keeper
         match body:
-            case ManifestRequest():
-                keeper.server.on_manifest_request(source, body)
-            case ChunkRequest():
-                keeper.server.on_chunk_request(source, body)
-            case ManifestData():
-                keeper.fetcher.on_manifest(body)
-            case ChunkData():
-                keeper.fetcher.on_chunk(body)
-            case Gone():
-                keeper.fetcher.on_gone(source, body)
+            case DiskTrouble():
+                self.disk.told(source, body)
             case Refused():
                 reason = f"node {source} refuses this node: {body.reason}"
                 if body.disk == self.options.disk and body.removed:
@@ -498,3 +495,5 @@ class Driver:
                     self.removed = reason
                 elif body.disk == self.options.disk:
                     self._effects.fatal = EmptiedDisk(reason)
+            case _:
+                self.keeper.receive(source, body)

@@ -9,7 +9,7 @@ from typing import Any
 from balsadb.cluster.driver import Driver
 from balsadb.cluster.effects import JOB_LANES, ApplyWork, Effects, Job, WalWork
 from balsadb.cluster.performers import Applier, JobRunner, perform_wal
-from balsadb.cluster.workers import Fatal, Worker
+from balsadb.cluster.workers import Fatal, SpaceWatch, Worker
 from balsadb.errors import BalsaError
 from balsadb.storage import Wal
 
@@ -21,6 +21,8 @@ class Parts:
     wal: Wal
     applier: Applier
     jobs: JobRunner
+    free_bytes: Callable[[], int] | None = None
+    """Measures the space left for the data; None: not watched."""
 
 
 class Executors:
@@ -39,14 +41,21 @@ class Executors:
         self._wal = Worker("wal", fatal)
         self._apply = Worker("apply", fatal)
         self._jobs = {lane: Worker(f"job-{lane}", fatal) for lane in JOB_LANES}
+        self._space = None
+        if parts.free_bytes is not None:
+            self._space = SpaceWatch(parts.free_bytes, self._do_measured)
 
     def start(self) -> None:
         """Start all threads."""
         for worker in self._workers():
             worker.start()
+        if self._space is not None:
+            self._space.start()
 
     def stop(self) -> None:
         """Let each finish what it has, then end it; the log's own thread closes the log."""
+        if self._space is not None:
+            self._space.stop()
         self._wal.submit(self._parts.wal.close)
         for worker in self._workers():
             worker.stop()
@@ -76,6 +85,9 @@ class Executors:
     def _do_apply(self, work: ApplyWork) -> None:
         done = self._parts.applier.perform(work)
         self._report(partial(self._driver.apply_done, done))
+
+    def _do_measured(self, free_bytes: int) -> None:
+        self._report(partial(self._driver.disk_space, free_bytes))
 
     def _do_job(self, job: Job) -> None:
         result: Any

@@ -1,11 +1,12 @@
 """What drivers say to each other, as bytes.
 
 A frame is one tag byte and a msgpack body: `R` a Raft message (its own envelope), `P` a packet: the
-snapshot protocol (pull: the receiver asks) and refusals. Both carry cluster, group, source, target
-and the source's disk; a frame of another cluster or group is dropped.
+snapshot protocol (pull: the receiver asks), refusals, and trouble with the disk. Both carry
+cluster, group, source, target and the source's disk; a frame of another cluster or group is
+dropped.
 """
 
-from typing import Annotated, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 
@@ -63,7 +64,21 @@ class Refused(msgspec.Struct, array_like=True, frozen=True, tag=6):
     removed: bool = False
 
 
-PacketBody = ManifestRequest | ManifestData | ChunkRequest | ChunkData | Gone | Refused
+Space = Literal["enough", "low", "full"]
+"""How much room a node's disk has (`balsadb.cluster.disk_watch`)."""
+
+
+class DiskTrouble(msgspec.Struct, array_like=True, frozen=True, tag=7):
+    """My disk has little space left, or its sync hangs. Repeated as long as it is so."""
+
+    space: Space
+    free_bytes: int
+    stalled: bool
+
+
+PacketBody = (
+    ManifestRequest | ManifestData | ChunkRequest | ChunkData | Gone | Refused | DiskTrouble
+)
 
 
 class Packet(msgspec.Struct, array_like=True, frozen=True):

@@ -21,15 +21,24 @@ from balsadb.cluster.effects import (
     CheckpointJob,
     CollectJob,
 )
+from balsadb.cluster.frames import (
+    ChunkData,
+    ChunkRequest,
+    Gone,
+    ManifestData,
+    ManifestRequest,
+    PacketBody,
+    Space,
+)
 from balsadb.cluster.log_writer import LogWriter
 from balsadb.cluster.members import Members
 from balsadb.cluster.options import DriverOptions
 from balsadb.cluster.snapshots import Port, SnapshotFetcher, SnapshotServer
-from balsadb.errors import Corruption
+from balsadb.errors import Corruption, DiskFull
 from balsadb.raft import Message, Raft, Ready, SnapshotOffer
 from balsadb.storage import SnapshotRef
 from balsadb.storage.manifest import CheckpointMeta, Manifest
-from balsadb.types import LogIndex, Term
+from balsadb.types import LogIndex, NodeId, Term
 
 FORMAT = 1
 """Format of the columns that this version writes into a checkpoint."""
@@ -50,12 +59,36 @@ class CheckpointKeeper:
         self.fetcher = SnapshotFetcher(options, port, self._staged)
         self.server = SnapshotServer(options, port)
         self._collecting = False
+        self._space: Space = "enough"
 
     def connect(self, writer: LogWriter, queue: ApplyQueue, admission: Admission) -> None:
         """The driver's other parts."""
         self._writer = writer
         self._queue = queue
         self._admission = admission
+
+    def tick(self, space: Space) -> None:
+        """One tick has passed; so much room the disk has."""
+        self._space = space
+        self.fetcher.tick()
+        self.server.tick()
+        self.schedule.tick(hurry=space != "enough")
+
+    def receive(self, source: NodeId, body: PacketBody) -> None:
+        """A packet of the snapshot protocol."""
+        match body:
+            case ManifestRequest():
+                self.server.on_manifest_request(source, body)
+            case ChunkRequest():
+                self.server.on_chunk_request(source, body)
+            case ManifestData():
+                self.fetcher.on_manifest(body)
+            case ChunkData():
+                self.fetcher.on_chunk(body)
+            case Gone():
+                self.fetcher.on_gone(source, body)
+            case _:
+                raise AssertionError(f"{type(body).__name__} is no packet of snapshots")
 
     # --- writing -------------------------------------------------------------------------------
 
@@ -106,6 +139,11 @@ class CheckpointKeeper:
         self._writer.compact(mark, mark.index)
 
     def _written(self, result: Any) -> None:
+        if isinstance(result, DiskFull):
+            # Nothing was lost: the checkpoints and the log are as they were.
+            self.schedule.failed()
+            self._collect()
+            return
         self.schedule.ended()
         if isinstance(result, Exception):
             raise result
@@ -127,7 +165,7 @@ class CheckpointKeeper:
         if self._collecting:
             return
         self._collecting = True
-        keep = self._options.checkpoints_kept
+        keep = self._options.checkpoints_kept if self._space == "enough" else 1
         also = [index for _, index in self.server.pulling()]
 
         def done(_result: Any) -> None:
@@ -152,7 +190,7 @@ class CheckpointKeeper:
         elif newest is not None and newest.index >= offer.snapshot.index:
             here = SnapshotOffer(snapshot_meta(newest))
             self._raft.step(msgspec.structs.replace(message, body=here))
-        else:
+        elif self._space != "full":
             self.fetcher.offer(message, offer)
 
     def accepted(self, ready: Ready) -> None:

@@ -92,15 +92,21 @@ class Node:
             checkpoint_log_bytes=settings.checkpoint_log_bytes,
             log_tail_bytes=settings.log_tail_bytes,
             log_bytes_max=settings.log_bytes_max,
+            disk_low_bytes=settings.disk_low_bytes,
+            disk_full_bytes=settings.disk_full_bytes if settings.disk_low_bytes else 0,
+            place=files.root,
         )
         told = {**origin.first, **origin.addresses}
         peers = {peer: address for peer, address in told.items() if peer != node}
         logged = boot.known.addresses.get(node) or origin.first.get(node)
+        boot.store.keep_free_bytes = options.disk_full_bytes
         pulse = Pulse()
         service = ClusterService(settings, pulse)
         body = Body(
             driver=Driver(options, boot),
-            parts=Parts(boot.wal, boot.applier, JobRunner(boot.store, boot.applier)),
+            parts=Parts(
+                boot.wal, boot.applier, JobRunner(boot.store, boot.applier), files.free_bytes
+            ),
             cluster=cluster,
             peers=peers,
             address=settings.peer_address or logged or joining.peer_address(settings),

@@ -67,8 +67,15 @@ class DriverOptions:
     link_idle_ticks: int = 2
     """No proposal for so long counts as idle: then short tails are linked too."""
 
-    # A leader whose sync takes this long hands leadership over.
+    # The disk (`balsadb.cluster.disk_watch`). A sync that takes this long counts as hung: a leader
+    # hands over or steps down, and nobody campaigns before a sync has completed.
     disk_stall_ticks: int = 40
+    disk_low_bytes: int = 256 << 20
+    disk_full_bytes: int = 64 << 20
+    hurried_checkpoint_ticks: int = 200
+    """While space is low: ticks between checkpoints, if anything was applied."""
+    place: str = "its data directory"
+    """Where the data lies, for messages."""
 
 
 def raft_options(

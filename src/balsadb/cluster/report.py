@@ -46,8 +46,10 @@ def driver_status(driver: "Driver") -> dict[str, Any]:
             "index": keeper.schedule.index,
             "running": keeper.schedule.running is not None,
             "written": keeper.schedule.written,
+            "given_up": keeper.schedule.given_up,
             "log_bytes_since": keeper.schedule.log_bytes_since,
         },
+        "disk": driver.disk.status(driver.raft.members.nodes),
         "snapshot": {
             "receiving": keeper.fetcher.status(),
             "received": keeper.fetcher.completed,

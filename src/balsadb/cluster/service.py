@@ -33,7 +33,12 @@ from balsadb.cluster.shell import Shell
 from balsadb.cluster.workers import Pulse
 from balsadb.database import (
     NO_SESSION,
+    ClearPayload,
     Database,
+    DeleteCollection,
+    DeletePayloadIndex,
+    DeletePayloadKeys,
+    DeletePoints,
     Marker,
     Request,
     Result,
@@ -59,6 +64,12 @@ LEADER_POLL_S = 0.02
 READ_THREADS = 2
 PREPARE_POINTS_MAX = 1_024
 """Points of an upsert that is prepared on the loop; a larger one is prepared on a thread."""
+
+SHRINKING = (
+    *(DeletePoints, DeleteCollection, DeletePayloadKeys, DeletePayloadIndex, ClearPayload),
+    Marker,
+)
+"""Requests that add no data: they are served when there is too little disk space for others."""
 
 _DIGESTS = msgspec.msgpack.Decoder(Digests)
 _INDEX = msgspec.msgpack.Decoder(int)
@@ -151,6 +162,9 @@ class ClusterService(MemberChanges):
             if not self.shell.is_member:
                 return False, self._waits()
             return False, "no leader is known yet, or this node is still catching up"
+        stalled_s = self._stalled_s()
+        if stalled_s:
+            return False, f"the disk hangs: a sync has been under way for {stalled_s:.1f} s"
         return True, "all shards are ready"
 
     def _waits(self) -> str:
@@ -160,6 +174,11 @@ class ClusterService(MemberChanges):
             "this node waits for the cluster to send it the log. If `balsadb cluster members` on "
             f"another node does not show it: balsadb cluster add {node} {address}"
         )
+
+    def _stalled_s(self) -> float:
+        """How long the disk has hung; 0 if it does not."""
+        disk = self.shell.driver.disk
+        return disk.stalled_ticks * self._settings.tick_ms / 1000 if disk.is_stalled else 0.0
 
     def begin_stop(self) -> None:
         """From now on `ready` is False."""
@@ -189,7 +208,9 @@ class ClusterService(MemberChanges):
         await self._wait_applied(timeout_s)
         commands = await self._prepare(request, session or NO_SESSION)
         left_s = max(0.001, deadline - time.monotonic())
-        answer = await self._answer(self.shell.propose(commands, left_s), left_s, write=True)
+        grows = not isinstance(request, SHRINKING)
+        future = self.shell.propose(commands, left_s, grows=grows)
+        answer = await self._answer(future, left_s, write=True)
         assert isinstance(answer, Committed)
         value: Any = None
         operation = int(answer.index)
@@ -378,6 +399,7 @@ class ClusterService(MemberChanges):
         status["tail"] = database.tail_rows
         status["codes"] = database.codes._asdict()
         status["distances_at_ready"] = self._distances_at_ready
+        status["disk"]["stalled_s"] = self._stalled_s()
         status["addresses"] = {str(node): address for node, address in self.shell.peers.items()}
         status["member_addresses"] = {
             str(node): address

@@ -30,6 +30,8 @@ _RANGES = (
     ("checkpoint_log_bytes", 1, 1 << 40),
     ("log_bytes_max", 1, 1 << 40),
     ("wal_segment_bytes", 4 << 10, 256 << 20),
+    ("disk_low_bytes", 0, 1 << 50),
+    ("disk_full_bytes", 0, 1 << 50),
     ("link_threads", 1, 256),
 )
 _NEVER_EMPTY = ("data", "host", "peer_host", "cluster_name")
@@ -78,6 +80,8 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True):
     log_tail_bytes: int = 16 << 20
     log_bytes_max: int = 512 << 20
     wal_segment_bytes: int = 64 << 20
+    disk_low_bytes: int = 256 << 20
+    disk_full_bytes: int = 64 << 20
     link_threads: int = 1
     dialect_version: str = "1.19.0"
 
@@ -93,6 +97,19 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True):
         for name in _NEVER_EMPTY:
             if not getattr(self, name).strip():
                 raise InvalidInput(name, "must not be empty")
+        self._check_forms()
+        for lower, upper in _ASCENDING:
+            if not getattr(self, lower) < getattr(self, upper):
+                figures = f"{getattr(self, lower)} and {getattr(self, upper)}"
+                raise InvalidInput(lower, f"must be below `{upper}`; they are {figures}")
+        if 0 < self.disk_low_bytes <= self.disk_full_bytes:
+            figures = f"{self.disk_full_bytes} and {self.disk_low_bytes}"
+            raise InvalidInput(
+                "disk_full_bytes", f"must be below `disk_low_bytes`; they are {figures}"
+            )
+        self._check_addresses()
+
+    def _check_forms(self) -> None:
         if "\0" in self.data:
             raise InvalidInput("data", "must not contain a zero byte")
         if not re.fullmatch(r"[0-9]+\.[0-9]+\.[0-9]+", self.dialect_version):
@@ -101,11 +118,6 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True):
         if not (math.isfinite(timeout_s) and 0 < timeout_s <= REQUEST_TIMEOUT_S_MAX):
             most = f"{REQUEST_TIMEOUT_S_MAX:g}"
             raise InvalidInput("request_timeout_s", f"must be above 0 and at most {most}")
-        for lower, upper in _ASCENDING:
-            if not getattr(self, lower) < getattr(self, upper):
-                figures = f"{getattr(self, lower)} and {getattr(self, upper)}"
-                raise InvalidInput(lower, f"must be below `{upper}`; they are {figures}")
-        self._check_addresses()
 
     def _check_addresses(self) -> None:
         if self.host not in _LOOPBACK and not self.api_key:

@@ -28,6 +28,7 @@ from balsadb.cluster.membership import describe
 from balsadb.cluster.peer_app import PeerApp, TakeIn, nobody_joins, peer_server
 from balsadb.cluster.rpc import Calls, Handler
 from balsadb.cluster.settings import NodeSettings
+from balsadb.cluster.ticker import Ticker
 from balsadb.cluster.transport import Transport
 from balsadb.cluster.waiters import Waiter, Waiters
 from balsadb.cluster.wire import FORWARD
@@ -80,6 +81,8 @@ class Shell:
         self._transport: Transport | None = None
         self._calls: Calls | None = None
         self._peer_server: uvicorn.Server | None = None
+        self._ticker = Ticker(settings.tick_ms / 1000, self._loop.time, asyncio.sleep)
+        self._frames = 0
         self.malformed_frames = 0
         self.on_ready: Callable[[], None] = lambda: None
         """Called once, on the loop, when the node became ready and before it acts on that."""
@@ -115,11 +118,15 @@ class Shell:
 
     # --- events from other threads ---
 
-    def propose(self, data: Sequence[bytes], timeout_s: float) -> Future[Answer]:
-        """Put commands into the log; the answer is `Committed` or `Failed`."""
+    def propose(
+        self, data: Sequence[bytes], timeout_s: float, *, grows: bool = True
+    ) -> Future[Answer]:
+        """Put commands into the log; the answer is `Committed` or `Failed`. `grows`: they add data,
+        so they are refused when the disk is full."""
         deadline = self._ticks(timeout_s)
         return self._ask(
-            lambda token: self.driver.propose(token, data, deadline_ticks=deadline), OutcomeUnknown
+            lambda token: self.driver.propose(token, data, deadline_ticks=deadline, grows=grows),
+            OutcomeUnknown,
         )
 
     def read(self, before: Callable[[], None], timeout_s: float) -> Future[Answer]:
@@ -254,19 +261,10 @@ class Shell:
         await self._peer_server.serve(sockets=[listening])
 
     async def _ticks_forever(self) -> None:
-        period_s = self._settings.tick_ms / 1000
-        due = self._loop.time() + period_s
-        while True:
-            await asyncio.sleep(max(0.0, due - self._loop.time()))
-            now = self._loop.time()
-            if now - due > 4 * period_s:
-                # This process stood still. Take in what arrived meanwhile before any timer fires,
-                # or a heartbeat that waits in a socket would be overruled by an election.
-                await asyncio.sleep(period_s)
-                now = self._loop.time()
-            # Lost ticks are not made up for: a late tick is one tick.
-            due = now + period_s
-            self._event(self.driver.tick)
+        driver = self.driver
+        await self._ticker.run(
+            lambda: self._event(driver.tick), driver.stood_still, lambda: self._frames
+        )
 
     def _event(self, event: Callable[[], object]) -> None:
         """Feed the driver. What escapes from it is a broken invariant, on whatever path it came in
@@ -359,6 +357,7 @@ class Shell:
 
     def _on_frame(self, lane: str, source: NodeId, payload: bytes) -> None:
         """Take a frame of a peer; `MalformedBody` if it cannot be read."""
+        self._frames += 1
         try:
             if lane == FORWARD:
                 assert self._calls is not None
@@ -399,4 +398,5 @@ class Shell:
         status["refused_by"] = self.refusals
         status["frames_dropped"] = 0 if transport is None else transport.dropped
         status["frames_malformed"] = self.malformed_frames
+        status["standstills"] = self._ticker.standstills
         return status

@@ -35,7 +35,7 @@ from balsadb.cluster.frames import (
 )
 from balsadb.cluster.members import Members
 from balsadb.cluster.options import DriverOptions
-from balsadb.errors import Corruption
+from balsadb.errors import Corruption, DiskFull
 from balsadb.raft import Message, SnapshotOffer
 from balsadb.storage.manifest import Manifest
 from balsadb.storage.staging import Staging
@@ -84,12 +84,15 @@ class SnapshotFetcher:
         self._port = port
         self._staged = staged
         self._now = 0
+        self._not_before = 0
         self._transfer: Transfer | None = None
         self.completed = 0
         self.abandoned = 0
 
     def offer(self, message: Message, offer: SnapshotOffer) -> None:
         """A leader offers a checkpoint newer than what we have."""
+        if self._now < self._not_before:
+            return  # there was no room for one a moment ago; offers repeat
         index = offer.snapshot.index
         current = self._transfer
         if current is not None:
@@ -253,6 +256,10 @@ class SnapshotFetcher:
         if transfer is not self._transfer:
             return
         transfer.putting.discard(digest)
+        if isinstance(result, DiskFull):
+            self._not_before = self._now + self._options.hurried_checkpoint_ticks
+            self._abandon()
+            return
         if isinstance(result, Exception):
             # Damaged on its way or at its source: ask again, within the attempts.
             if not self._count_attempt(transfer):

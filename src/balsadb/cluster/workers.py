@@ -3,11 +3,14 @@ shell's event loop. A failure that is not a `BalsaError` result ends the process
 node that cannot be trusted must not go on.
 """
 
+import contextlib
 import queue
 import threading
 import time
 from collections.abc import Callable
 from typing import Any
+
+from balsadb.errors import DiskFailed
 
 Fatal = Callable[[BaseException], None]
 """Called with what escaped from a worker; it does not return in a real process."""
@@ -46,6 +49,35 @@ class Worker:
                 work()
         except BaseException as error:
             self._fatal(error)
+
+
+class SpaceWatch:
+    """Measures the free space of a disk again and again, on a thread of its own: a file system that
+    hangs answers late, and nobody waits for it."""
+
+    def __init__(
+        self, measure: Callable[[], int], report: Callable[[int], None], period_s: float = 0.5
+    ) -> None:
+        self._measure = measure
+        self._report = report
+        self._period_s = period_s
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="space", daemon=True)
+
+    def start(self) -> None:
+        """Start measuring; the first figure comes at once."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop measuring. Does not wait: the disk may hang."""
+        self._stopped.set()
+
+    def _run(self) -> None:
+        while not self._stopped.is_set():
+            # A figure that cannot be had is no failed write: the last one stands.
+            with contextlib.suppress(DiskFailed):
+                self._report(self._measure())
+            self._stopped.wait(self._period_s)
 
 
 class Pulse:

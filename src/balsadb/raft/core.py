@@ -35,6 +35,8 @@ class Core:
         self.voted_for = hard_state.vote
         self.leader = NO_NODE
         self.members = members
+        self.held_back = False
+        """Whether the host says not to campaign for now."""
         self.members_index = log.applied
         """The log index that `members` is of: a change before it is in them already."""
         self.log = log
@@ -52,8 +54,8 @@ class Core:
 
     @property
     def can_campaign(self) -> bool:
-        """Whether this node votes at all, as far as it knows."""
-        return self.node in self.members
+        """Whether this node votes at all, as far as it knows, and is not held back."""
+        return self.node in self.members and not self.held_back
 
     def others(self) -> list[NodeId]:
         """Every member but this node, learners too, sorted."""

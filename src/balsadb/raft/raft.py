@@ -139,6 +139,22 @@ class Raft:
         """Stand for election now (with a pre-vote, if that is the rule)."""
         self._follow_through(Campaign("pre_vote" if self._core.options.pre_vote else "election"))
 
+    def hold_back(self, held: bool) -> None:
+        """Whether not to campaign for now, whatever asks for it: the host's disk hangs. It could
+        not win before its own vote is durable; it must not disturb others by trying, either."""
+        self._core.held_back = held
+
+    def stood_still(self) -> None:
+        """The host's process was paused: what a follower did not hear meanwhile it could not hear,
+        so its timer begins anew."""
+        if isinstance(self._role, Follower):
+            self._role.election_elapsed = 0
+
+    def step_down(self) -> None:
+        """A leader that is of no use any more (its disk hangs) becomes a follower of nobody."""
+        if isinstance(self._role, Leader):
+            self._become_follower(self._core.term, NO_NODE)
+
     def on_persisted(self, number: int) -> None:
         """Ready `number` and all before it are durable."""
         assert number <= self._number, f"Ready {number} was never handed out"

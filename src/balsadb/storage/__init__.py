@@ -41,7 +41,7 @@ against rotten); Ongaro, "Consensus: Bridging Theory and Practice", 2014, sectio
 """
 
 from balsadb.storage.checkpoints import CheckpointStore
-from balsadb.storage.datadir import DataDir, Identity, cluster_id
+from balsadb.storage.datadir import DataDir, Identity, cluster_id, read_identity
 from balsadb.storage.files import File, Files, Lock, RealFiles
 from balsadb.storage.manifest import CheckpointMeta, ChunkRef, Manifest
 from balsadb.storage.record import SnapshotRef, WalBatch, WalHeader
@@ -68,4 +68,5 @@ __all__ = [
     "WalOptions",
     "WalState",
     "cluster_id",
+    "read_identity",
 ]

@@ -14,13 +14,17 @@ anew: packs take at most about twice the bytes of the checkpoints kept.
 Chunks are verified whenever they are read. A manifest that does not verify is never used and never
 removed silently: it is listed in `damaged`, and as long as it is there no pack is removed, since it
 may name any.
+
+Nothing is lost when there is no room for a checkpoint: chunks stop at `keep_free_bytes`, before the
+disk would fail a write (`DiskFull`, not the end of the process), the packs begun are removed by the
+next `collect`, and the checkpoints and the log are as they were.
 """
 
 from collections import Counter
 from collections.abc import Collection, Sequence
 
 from balsadb.columns import ColumnSet, FrozenColumn
-from balsadb.errors import Corruption, InvalidInput
+from balsadb.errors import Corruption, DiskFull, InvalidInput
 from balsadb.storage.catalogue import Catalogue, CheckpointKey, Pins, key_of
 from balsadb.storage.files import Files
 from balsadb.storage.manifest import (
@@ -56,6 +60,8 @@ class CheckpointStore:
         self._packs = f"{directory}/packs"
         self._catalogue = Catalogue()
         self._incoming: CheckpointKey | None = None
+        self.keep_free_bytes = 0
+        """Chunks are written only while so much stays free: it is kept for the log."""
         self.damaged: dict[str, str] = {}
         """File names of manifests that do not verify, and why."""
         files.mkdir(self._packs)
@@ -76,10 +82,11 @@ class CheckpointStore:
         """Write a checkpoint; durable on return. The freezes are used up: each is released, chunk
         by chunk as it is written, and wholly in any case.
 
-        DiskFailed if the disk says so; Corruption if a chunk's bytes are not those of its digest.
+        DiskFailed if the disk says so; DiskFull if there is no room for it; Corruption if a chunk's
+        bytes are not those of its digest.
         """
         with self._catalogue.pins() as pins:
-            writer = PackWriter(self._files, self._packs, pins.next_pack)
+            writer = PackWriter(self._files, self._packs, pins.next_pack, self._require_room)
             try:
                 placed: dict[bytes, ChunkRef] = {}
                 spare = COPY_AHEAD_BYTES_MAX
@@ -159,7 +166,14 @@ class CheckpointStore:
             self._replace(_INCOMING, manifest_bytes)
             self._incoming = key_of(manifest)
         leftovers = self._catalogue.unused(self._pack_numbers())
-        staging = Staging(self._files, self._packs, self._catalogue, manifest, self._publish_staged)
+        staging = Staging(
+            self._files,
+            self._packs,
+            self._catalogue,
+            manifest,
+            self._publish_staged,
+            self._require_room,
+        )
         staging.adopt(leftovers)
         return staging
 
@@ -275,7 +289,8 @@ class CheckpointStore:
     def _rewrite_sparse(
         self, placed: dict[bytes, ChunkRef], writer: PackWriter
     ) -> dict[bytes, ChunkRef]:
-        """Chunks of packs that are less than half wanted, written anew; all others as they are."""
+        """Chunks of packs that are less than half wanted, written anew if there is room for them;
+        all others as they are."""
         wanted: Counter[int] = Counter()
         for ref in placed.values():
             wanted[ref.pack] += ref.length
@@ -285,11 +300,27 @@ class CheckpointStore:
             if pack not in writer.packs and 2 * length < self._pack_bytes(pack)
         }
         moved = dict(placed)
+        length = sum(ref.length for ref in placed.values() if ref.pack in sparse)
+        if not self._has_room(length):
+            return moved
         with PackReader(self._files, self._packs) as reader:
             for ref in placed.values():
                 if ref.pack in sparse:
                     moved[ref.digest] = writer.append(ref.digest, reader.read(ref))
         return moved
+
+    def _has_room(self, length: int) -> bool:
+        return not self.keep_free_bytes or (
+            self._files.free_bytes() - length >= self.keep_free_bytes
+        )
+
+    def _require_room(self, length: int) -> None:
+        if not self._has_room(length):
+            raise DiskFull(
+                f"no room for a checkpoint: {self._files.free_bytes() >> 20} MiB are free on the "
+                f"data directory's disk, of which {self.keep_free_bytes >> 20} MiB are kept for "
+                "the log. Nothing was lost; it is tried again"
+            )
 
     def _pack_bytes(self, number: int) -> int:
         file = self._files.open(f"{self._packs}/{pack_name(number)}")

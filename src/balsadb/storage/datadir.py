@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from balsadb.errors import Corruption, EmptiedDisk, ForeignDataDir, NewerFormat
+from balsadb.errors import REJOIN, Corruption, EmptiedDisk, ForeignDataDir, NewerFormat
 from balsadb.storage.files import Files, Lock
 from balsadb.storage.record import WalHeader
 from balsadb.storage.wal import Wal, WalOptions
@@ -105,7 +105,8 @@ class DataDir:
             elif not _has_log(files):
                 raise EmptiedDisk(
                     f"the data directory of node {node} has an identity but no log: what this node "
-                    "voted for and acknowledged is gone. Restore the files, or join as a new node"
+                    "voted for and acknowledged is gone. Restore the files, or join as a new node: "
+                    f"{REJOIN}"
                 )
         except BaseException:
             lock.release()
@@ -127,6 +128,11 @@ class DataDir:
         self._lock.release()
 
 
+def read_identity(files: Files) -> Identity | None:
+    """Whose directory it is; None if it does not say. Corruption or NewerFormat."""
+    return _read_identity(files, IDENTITY_NAME)
+
+
 def _begin(
     files: Files, node: NodeId, cluster: ClusterId, new_disk_id: Callable[[], int]
 ) -> Identity:
@@ -141,7 +147,7 @@ def _begin(
     if _has_log(files) or _names(files, CHECKPOINTS_DIRECTORY):
         raise Corruption(
             "the data directory holds a log or checkpoints but no IDENTITY file. Restore the file, "
-            "or move the directory away and join as a new node"
+            f"or move the directory away and join as a new node: {REJOIN}"
         )
     disk = DiskId(new_disk_id() & _ID_MASK or 1)
     identity = Identity(FORMAT_VERSION, cluster, node, disk)
@@ -181,7 +187,10 @@ def _read_identity(files: Files, name: str) -> Identity | None:
     try:
         sealed = msgspec.json.decode(data, type=_Sealed)
         if zlib.crc32(sealed.identity) != sealed.crc32:
-            raise Corruption(f"{name}: the checksum does not match. Restore the file")
+            raise Corruption(
+                f"{name}: the checksum does not match. Restore the file, or join as a new node: "
+                f"{REJOIN}"
+            )
         version = msgspec.json.decode(sealed.identity, type=_AnyVersion).format
         if version > FORMAT_VERSION:
             raise NewerFormat(
@@ -190,7 +199,9 @@ def _read_identity(files: Files, name: str) -> Identity | None:
             )
         return msgspec.json.decode(sealed.identity, type=Identity)
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
-        raise Corruption(f"{name}: not readable ({error}). Restore the file") from error
+        raise Corruption(
+            f"{name}: not readable ({error}). Restore the file, or join as a new node: {REJOIN}"
+        ) from error
 
 
 def _check_owner(identity: Identity, node: NodeId, cluster: ClusterId) -> None:

@@ -115,6 +115,10 @@ class Files(Protocol):
         """Take an exclusive lock named by a file, or raise `DataDirInUse` at once."""
         ...
 
+    def free_bytes(self) -> int:
+        """What may still be written on the file system of the root, about."""
+        ...
+
 
 @contextlib.contextmanager
 def _disk_failure(action: str, path: str | Path) -> Generator[None]:
@@ -266,8 +270,7 @@ class RealFiles:
             descriptor = os.open(full, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+            _sign(descriptor)
         except OSError as error:
             owner = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
             os.close(descriptor)
@@ -278,6 +281,12 @@ class RealFiles:
                 ) from error
             raise DiskFailed(f"lock {full}: {error.strerror or error}") from error
         return RealLock(descriptor)
+
+    def free_bytes(self) -> int:
+        """See `Files.free_bytes`; what is kept for the superuser does not count."""
+        with _disk_failure("statvfs", self._root):
+            found = os.statvfs(self._root)
+        return found.f_bavail * found.f_frsize
 
     def _full(self, path: str) -> Path:
         """The operating system's path; refuses to leave the root."""
@@ -305,6 +314,16 @@ def map_unnamed(folder: str | Path, size: int) -> mmap.mmap:
             return mmap.mmap(descriptor, size, flags=mmap.MAP_SHARED)
         finally:
             os.close(descriptor)
+
+
+def _sign(descriptor: int) -> None:
+    """Write this process's number. A full disk has no room for it: it is only for a message."""
+    try:
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
 
 
 def _sync_directory(full: Path) -> None:

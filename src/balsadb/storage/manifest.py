@@ -93,7 +93,10 @@ def decode_manifest(data: bytes, what: str) -> Manifest:
     ):
         raise Corruption(f"{what}: the manifest does not verify (truncated or changed)")
     if version > FORMAT:
-        raise NewerFormat(f"{what}: format {version}, this version reads up to {FORMAT}")
+        raise NewerFormat(
+            f"{what}: format {version}, this version reads up to {FORMAT}: start the newer "
+            "version again"
+        )
     try:
         manifest = msgspec.msgpack.decode(body, type=Manifest)
     except (msgspec.DecodeError, ValueError, RecursionError) as error:

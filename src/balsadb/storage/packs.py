@@ -43,12 +43,20 @@ class PackWriter:
     """Appends chunks to new packs, starting another when one is full. One thread at a time.
 
     `next_number` gives a number that no pack ever had. Nothing is durable before `finish`.
+    `require_room(length)` raises `DiskFull` if so much must not be written now.
     """
 
-    def __init__(self, files: Files, directory: str, next_number: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        files: Files,
+        directory: str,
+        next_number: Callable[[], int],
+        require_room: Callable[[int], None],
+    ) -> None:
         self._files = files
         self._directory = directory
         self._next_number = next_number
+        self._require_room = require_room
         self._file: File | None = None
         self._number = 0
         self._offset = 0
@@ -57,7 +65,9 @@ class PackWriter:
         """Numbers of the packs written so far."""
 
     def append(self, digest: bytes, data: bytes) -> ChunkRef:
-        """Write one chunk. DiskFailed if the disk says so."""
+        """Write one chunk. DiskFailed if the disk says so; DiskFull, and nothing is written, if it
+        would take the room that is kept for the log."""
+        self._require_room(len(data))
         file = self._file
         if file is None:
             self._number = self._next_number()

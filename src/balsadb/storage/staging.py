@@ -25,13 +25,14 @@ class Staging:
         catalogue: Catalogue,
         manifest: Manifest,
         publish: Callable[[Manifest], None],
+        require_room: Callable[[int], None],
     ) -> None:
         self.manifest = manifest
         self._files = files
         self._packs = packs
         self._publish = publish
         self._pins = catalogue.pins()
-        self._writer = PackWriter(files, packs, self._pins.next_pack)
+        self._writer = PackWriter(files, packs, self._pins.next_pack, require_room)
         self._wanted = {ref.digest: ref.length for ref in manifest.refs()}
         self._have: dict[bytes, ChunkRef] = {}
         self._resumed: set[int] = set()
@@ -67,7 +68,7 @@ class Staging:
         """Take one chunk; one that is there already is ignored.
 
         InvalidInput if the checkpoint has no such chunk or the bytes are not those of the digest;
-        DiskFailed if the disk says so.
+        DiskFailed if the disk says so; DiskFull if there is no room for it (put it again later).
         """
         if self._closed:
             raise ValueError("the staging is finished or abandoned")

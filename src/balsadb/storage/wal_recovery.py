@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from balsadb.errors import Corruption, ForeignDataDir, NewerFormat
+from balsadb.errors import REJOIN, Corruption, ForeignDataDir, NewerFormat
 from balsadb.storage.files import SECTOR_BYTES, Files
 from balsadb.storage.record import (
     BATCH_BYTES_MAX,
@@ -46,7 +46,8 @@ SEGMENT_FILE_BYTES_MAX = 3 * BATCH_BYTES_MAX
 
 ADVICE = (
     "Synced bytes have changed, so this node must not vote or acknowledge any more. Keep a copy of "
-    "the directory, check the disk, and join again as a new node with an empty directory"
+    "the directory, check the disk, and join again as a new node with an empty directory: "
+    f"{REJOIN} keeps the old one aside"
 )
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from balsadb.errors import Corruption
+from balsadb.errors import REJOIN, Corruption
 from balsadb.storage.record import Meta, Record, SnapshotMark, SnapshotRef
 from balsadb.types import Entry, HardState, LogIndex, Term
 
@@ -56,7 +56,7 @@ class Replay:
         if self.entries and self.entries[0].index != first:
             raise Corruption(
                 f"the log begins at entry {self.entries[0].index} where {first} is needed: a "
-                "segment is missing. Restore the files, or join again as a new node"
+                f"segment is missing. Restore the files, or join again as a new node: {REJOIN}"
             )
         return WalState(self.hard_state, self.snapshot, self.entries)
 

@@ -184,3 +184,18 @@ def test_serve_hands_over_what_it_loaded(monkeypatch: pytest.MonkeyPatch, tmp_pa
     ended = CliRunner().invoke(app, ["serve", "--config", file, "--port", "4", "--node", "9"])
     assert ended.exit_code == 7
     assert seen == [NodeSettings(node=9, port=4, peer_port=5, tick_ms=70)]
+
+
+def test_first_members_and_join_the_nearer_to_the_command_counts(tmp_path: Path) -> None:
+    file = tmp_path / "node.toml"
+    file.write_text('node = 1\ninitial_members = "1=a:1,2=b:1"\n')
+    joined = settings.load({"node": "4", "join": "a:1"}, {}, str(file))
+    assert (joined.node, joined.join, joined.members) == (4, "a:1", {})
+    told = settings.load({"node": "4"}, {"BALSADB_JOIN": "a:1"}, str(file))
+    assert (told.join, told.members) == ("a:1", {})
+    file.write_text('node = 1\njoin = "a:1"\n')
+    first = settings.load({"members": "1=c:1"}, {"BALSADB_JOIN": "a:1"}, str(file))
+    assert (first.join, first.members) == ("", {1: "c:1"})
+    file.write_text('node = 1\ninitial_members = "1=a:1"\njoin = "a:1"\n')
+    with pytest.raises(InvalidInput, match="join"):
+        settings.load({}, {}, str(file))

@@ -1,6 +1,6 @@
 """The shell with real threads, alone: what its callers do to their futures must not hurt it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from threading import Event
@@ -40,7 +40,9 @@ async def no_calls(_kind: str, _payload: bytes) -> bytes:
 
 
 @contextmanager
-def shell_of_one(errors: list[BaseException]) -> Iterator[tuple[Shell, Event]]:
+def shell_of_one(
+    errors: list[BaseException], free_bytes: Callable[[], int] | None = None
+) -> Iterator[tuple[Shell, Event]]:
     """A running shell of a cluster of one, and the gate of its state machine (open)."""
     gate = Event()
     gate.set()
@@ -53,7 +55,7 @@ def shell_of_one(errors: list[BaseException]) -> Iterator[tuple[Shell, Event]]:
     header = WalHeader(CLUSTER, NodeId(1), DiskId(11))
     boot = Boot.recover(SimDisk(), header, [NodeId(1)], machine)
     options = DriverOptions(node=NodeId(1), cluster=CLUSTER, disk=DiskId(11), seed=3)
-    parts = Parts(boot.wal, boot.applier, JobRunner(boot.store, boot.applier))
+    parts = Parts(boot.wal, boot.applier, JobRunner(boot.store, boot.applier), free_bytes)
     body = Body(
         driver=Driver(options, boot),
         parts=parts,
@@ -127,4 +129,33 @@ def test_a_stop_gives_the_log_back() -> None:
         assert isinstance(write(shell, 1).result(10.0), Committed)
     with pytest.raises(DiskFailed, match="closed"):
         wal.sync()
+    assert errors == []
+
+
+def test_free_space_is_measured_and_a_full_disk_refuses_writes() -> None:
+    errors: list[BaseException] = []
+    free = [1 << 40]
+    with shell_of_one(errors, lambda: free[0]) as (shell, _):
+        assert isinstance(write(shell, 1).result(10.0), Committed)
+        for left, space in ((1000, "full"), (1 << 40, "enough")):
+            free[0] = left
+            while shell.status().result(10.0)["disk"]["space"] != space:
+                pass
+            answer = write(shell, 2).result(10.0)
+            assert isinstance(answer, Failed) is (space == "full")
+        assert shell.status().result(10.0)["disk"]["free_bytes"] == 1 << 40
+    assert errors == []
+
+
+def test_free_space_that_cannot_be_measured_ends_nothing() -> None:
+    def broken() -> int:
+        asked.set()
+        raise DiskFailed("statvfs: broken")
+
+    errors: list[BaseException] = []
+    asked = Event()
+    with shell_of_one(errors, broken) as (shell, _):
+        assert asked.wait(10.0)
+        assert isinstance(write(shell, 1).result(10.0), Committed)
+        assert shell.status().result(10.0)["disk"]["free_bytes"] is None
     assert errors == []

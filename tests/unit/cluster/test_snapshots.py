@@ -22,7 +22,7 @@ from balsadb.cluster.frames import (
 )
 from balsadb.cluster.options import DriverOptions
 from balsadb.cluster.snapshots import SnapshotFetcher, SnapshotServer
-from balsadb.errors import InvalidInput
+from balsadb.errors import DiskFull, InvalidInput
 from balsadb.raft import Members, Message, SnapshotMeta, SnapshotOffer
 from balsadb.storage.manifest import Manifest
 from balsadb.types import ClusterId, DiskId, GroupId, LogIndex, NodeId, Term
@@ -140,6 +140,22 @@ def test_another_leader_with_the_same_checkpoint_is_asked_for_what_is_missing() 
     assert {target for target, _ in asked} == {3}
     port.finish(StageFinishJob, "manifest")
     assert port.staged == [("manifest", newer[0])]
+
+
+def test_a_node_without_room_gives_up_and_takes_no_offer_for_a_while() -> None:
+    fetcher, port = fetching()
+    fetcher.on_chunk(ChunkData(LogIndex(50), CHUNKS[0], b"data"))
+    port.taken()
+    port.finish(StagePutJob, DiskFull("no room"))
+    port.finish(StageAbandonJob, None)
+    assert fetcher.status() is None
+    for _ in range(OPTIONS.hurried_checkpoint_ticks - 1):
+        fetcher.tick()
+        fetcher.offer(*offer_of(50))
+    assert port.taken() == []
+    fetcher.tick()
+    fetcher.offer(*offer_of(50))
+    assert port.taken() == [(2, ManifestRequest(LogIndex(50)))]
 
 
 def test_a_chunk_that_stays_damaged_ends_the_transfer() -> None:

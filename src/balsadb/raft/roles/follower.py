@@ -1,6 +1,6 @@
 """The follower: accepts what the leader of its term says, and campaigns when it says nothing."""
 
-from balsadb.errors import Corruption, NotLeader
+from balsadb.errors import REJOIN, Corruption, NotLeader
 from balsadb.raft.core import Core
 from balsadb.raft.members import SnapshotMeta
 from balsadb.raft.messages import (
@@ -123,7 +123,8 @@ class Follower(Role):
             # The leader tells no follower a commit index that it did not acknowledge as durable.
             raise Corruption(
                 f"node {self.core.node} acknowledged log index {heartbeat.commit} but its log ends "
-                f"at {log.last_index}: acknowledged entries were lost; rejoin under a new node id"
+                f"at {log.last_index}: acknowledged entries were lost; rejoin under a new node id: "
+                f"{REJOIN}"
             )
         log.commit_to(heartbeat.commit)
         self.core.send(leader, HeartbeatResponse(heartbeat.read_round))
