@@ -9,8 +9,9 @@ Map
     `settings`         the one table of settings and where their values come from
     `plan`             how many nodes on which ports, checked before anything is touched
     `local_cluster`    node processes: start, wait, kill, stop, reset
+    `following`        who is a member now: whom to start, stop, or start at another place
     `first_start`      compiling the kernels once, however many nodes start
-    `app`, `clusters`  the commands
+    `app`, `clusters`, `members`  the commands; `output`, how they show what they found
     `films`            the data set of the demo
     `demo`             its steps, in order; `failover` the killing, `report` the table
 

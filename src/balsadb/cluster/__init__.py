@@ -42,7 +42,7 @@ Costs
     lacks, a few in flight.
 
 What it does not do
-    Change the voters at run time, host more than one group, or repair a damaged log from peers: the
+    Host more than one group, or repair a damaged log from peers: the
     formats leave the place (group in every frame, joint quorums in Raft, content-addressed chunks).
 
 Sources: Ongaro's thesis, chapters 3 to 6 and 10; the message and ready discipline of etcd-io/raft.
