@@ -18,7 +18,7 @@ import msgspec
 from balsadb.cli.local_cluster import ClusterPlan, LocalCluster
 
 NODES = 3
-WHOLE_TIMEOUT_S = 60.0
+WHOLE_TIMEOUT_S = 120.0
 POLL_S = 0.05
 RECORDS = 1000
 """Different keys that are written, over and over: what is stored stays small."""
