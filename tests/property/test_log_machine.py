@@ -153,6 +153,15 @@ class LogMachine(RuleBasedStateMachine):
         self.applied = max(self.applied, index)
         self.handed_now = [entry for entry in self.handed_now if entry.index > self.applied]
 
+    @rule()
+    def settle(self) -> None:
+        """All that usually follows an append, or chance seldom gets as far as a compaction."""
+        self.write()
+        self.persist(100)
+        self.commit_to(100)
+        self.hand(1 << 20)
+        self.apply(100)
+
     # --- what must hold ---
 
     @invariant()
