@@ -13,6 +13,7 @@ from typing import Any
 
 from balsadb.cluster.effects import Answer
 from balsadb.raft import Members
+from balsadb.types import NodeId
 from tests.simulation.checker import Checker, require
 from tests.simulation.clients import Client
 from tests.simulation.history import History, read_replicas
@@ -181,6 +182,16 @@ class World:
         lost = (self.damaged | {number}) & voters
         return number in voters and not members.is_joint and 2 * len(lost) < len(voters)
 
+    def would_refuse(self, number: int) -> bool:
+        """Whether every other node that counts is up and would know this one by its disk. One that
+        never heard which disk a node has cannot tell an emptied one from a new one."""
+        node = self.nodes[number]
+        others = [other for other in self.voting() if other is not node]
+        return all(
+            other.alive and other.driver.admission.known.disk_of(NodeId(number)) == node.disk_id
+            for other in others
+        )
+
     def intact(self) -> bool:
         """No lost node is to be replaced any more, and no wiped one is still believed."""
         out = [node for node in map(self.nodes.get, self.members().nodes) if node and node.is_out]
@@ -242,7 +253,10 @@ def run_world(world: World) -> None:
     require(progress, "liveness: every client is served again", _report(world))
     for client in world.clients:
         client.stopped = True
-    done = lambda: world.converged() and not world.members().is_joint and world.intact()  # noqa: E731
+
+    def done() -> bool:
+        return world.converged() and not world.members().is_joint and world.intact()
+
     require(world.run(LIVENESS_US, done), "liveness: all converge", _report(world))
     check_end(world)
 
