@@ -51,6 +51,7 @@ format: $(STAMP)
 sim: $(STAMP)
 	$(BIN)/python -m tests.simulation.run --start $(SIM_START) --seeds $(SIM_SEEDS)
 	$(BIN)/python -m tests.simulation.run --changing --start $(SIM_START) --seeds $(SIM_SEEDS)
+	$(BIN)/python -m tests.simulation.run --full --start $(SIM_START) --seeds $(SIM_SEEDS)
 
 mutants: $(STAMP)
 	$(BIN)/python -m tests.mutants.run

@@ -165,15 +165,7 @@ MUTANTS: Final = (
         "if self._reads.is_waiting and core.log.term(core.log.commit) == core.term:",
         "if self._reads.is_waiting:",
         suite="reads",
-        seeds_max=1000,
-    ),
-    Mutant(
-        "clients see: reads are confirmed by nobody",
-        "raft/reads.py",
-        "or joint_vote(members, self._confirmed) is not VoteResult.WON",
-        "or False",
-        suite="reads",
-        seeds_max=1000,
+        seeds_max=400,
     ),
     Mutant(
         "clients see: a read does not wait for apply",

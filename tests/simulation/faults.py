@@ -184,8 +184,10 @@ class Faults:
 
     def _wipe(self, number: int) -> bool:
         """The node goes down, and comes back under its old id with an empty disk."""
-        node = self.world.nodes.get(number)
-        if node is None or not node.alive or not self.world.may_lose(number):
+        world, node = self.world, self.world.nodes.get(number)
+        if node is None or not node.alive or not world.may_lose(number):
+            return False
+        if not world.would_refuse(number):
             return False
         node.crash()
         node.replace_disk()

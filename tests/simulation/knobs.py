@@ -75,6 +75,9 @@ class Knobs:
     """Mean time between faults; 0: none."""
     kinds: tuple[str, ...] = PLAIN
     """Of faults, by how likely they are."""
+    writes_early: bool = False
+    """A batch of the log is written some time before its sync ends, so that any crash may meet it
+    half-written; else both happen at once, and only a crash in a write does that."""
     replaces: bool = False
     """An operator takes lost nodes out of the cluster, and strangers in for them."""
     trusts_reads: bool = False
@@ -154,4 +157,7 @@ def full_knobs(seed: int) -> Knobs:
     elif chance.random() < 0.4:
         knobs.strangers = chance.choice((1, 2))
         knobs.changes_us = chance.choice((600_000, 2_000_000))
+    # Batches of several sectors, long under way: a power cut can tear them.
+    knobs.writes_early = chance.random() < 0.7
+    knobs.padding_max = chance.choice((100, 1500, 4000))
     return knobs

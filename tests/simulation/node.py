@@ -203,7 +203,13 @@ class SimNode:
             delay *= self.slow_disk
         elif lane == "apply":
             delay *= self.slow_apply
+        if lane == "wal" and self.world.knobs.writes_early:
+            self._later(delay // 4, self._write_wal, executor.queue[0])
         self._later(delay, self._finish, lane, executor)
+
+    def _write_wal(self, work: WalWork) -> None:
+        if work.batch is not None:
+            self.boot.wal.write(work.batch)
 
     def _finish(self, lane: str, executor: Executor) -> None:
         late = self.hung_until - self.world.now
@@ -226,7 +232,12 @@ class SimNode:
         self.pump()
 
     def _finish_wal(self, work: WalWork) -> None:
-        perform_wal(self.boot.wal, work)
+        if self.world.knobs.writes_early:
+            self.boot.wal.sync()
+            if work.compact:
+                self.boot.wal.compact(work.compact)
+        else:
+            perform_wal(self.boot.wal, work)
         self.world.checker.wal_durable(self.node, work)
         self.driver.wal_done(work.number)
 

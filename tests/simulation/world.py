@@ -13,6 +13,7 @@ from typing import Any
 
 from balsadb.cluster.effects import Answer
 from balsadb.raft import Members
+from balsadb.types import NodeId
 from tests.simulation.checker import Checker, require
 from tests.simulation.clients import Client
 from tests.simulation.history import History, read_replicas
@@ -180,6 +181,16 @@ class World:
         voters = set(members.voters)
         lost = (self.damaged | {number}) & voters
         return number in voters and not members.is_joint and 2 * len(lost) < len(voters)
+
+    def would_refuse(self, number: int) -> bool:
+        """Whether every other node that counts is up and would know this one by its disk. One that
+        never heard which disk a node has cannot tell an emptied one from a new one."""
+        node = self.nodes[number]
+        others = [other for other in self.voting() if other is not node]
+        return all(
+            other.alive and other.driver.admission.known.disk_of(NodeId(number)) == node.disk_id
+            for other in others
+        )
 
     def intact(self) -> bool:
         """No lost node is to be replaced any more, and no wiped one is still believed."""
