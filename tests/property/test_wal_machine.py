@@ -148,5 +148,5 @@ class WalMachine(RuleBasedStateMachine):
 
 TestWalMachine = WalMachine.TestCase
 TestWalMachine.settings = settings(
-    max_examples=60, stateful_step_count=25, deadline=None, derandomize=True
+    max_examples=30, stateful_step_count=25, deadline=None, derandomize=True
 )
