@@ -2,7 +2,8 @@
 nothing changed, and the node goes on."""
 
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from threading import Event
@@ -124,7 +125,16 @@ def node() -> Iterator[Node]:
             lambda driver, peers: membership.removing(driver, GONE, force=False), 30.0
         )
         done(remove)
+        # Last of all it logs which disk it has: a picture from before would differ.
+        wait_until(lambda: all(node.shell.status().result(30.0)["members"].values()))
         yield node
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    end = time.monotonic() + 30.0
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.02)
 
 
 numbers = iter(range(1, 1000))

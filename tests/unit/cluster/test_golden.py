@@ -51,8 +51,8 @@ GOLDEN = Path(__file__).parent / "golden" / "node_format_1"
 NODE, CLUSTER, DISK = NodeId(2), ClusterId(0x0123456789ABCDEF), DiskId(0x7EDCBA9876543210)
 VOTERS = [NodeId(1), NodeId(2), NodeId(3)]
 WAL_OPTIONS = WalOptions(1 << 20, 0)
-DIGEST_AT_CHECKPOINT = "fa1d5d341a45da3adb9e13037275a0c8"
-DIGEST_AT_END = "6b57d9fa632f0bea7840856aea022479"
+DIGEST_AT_CHECKPOINT = "aee9431b98066d5bfe61ea0e93be9d79"
+DIGEST_AT_END = "bbef5a2c9e87aa3d34d0ab403fe62bb7"
 
 
 def requests() -> list[Any]:

@@ -15,7 +15,7 @@ CHUNKS = [b"one" * 30, b"two" * 40, b"", b"three"]
 def packed() -> tuple[SimDisk, list[ChunkRef]]:
     disk = SimDisk()
     disk.mkdir("packs")
-    writer = PackWriter(disk, "packs", lambda: 1)
+    writer = PackWriter(disk, "packs", lambda: 1, lambda _: None)
     refs = [writer.append(chunk_digest(chunk), chunk) for chunk in CHUNKS]
     writer.finish()
     return disk, refs
