@@ -8,10 +8,11 @@ from balsadb.cluster.effects import Committed, Failed
 from balsadb.cluster.frames import decode_frame
 from balsadb.errors import DiskFull
 from balsadb.raft import Message, TimeoutNow
+from tests.simulation.knobs import TICK_US
 from tests.simulation.node import SimNode
 from tests.simulation.scenarios import Caller, is_leader, run_until
 from tests.simulation.test_scenarios import TIMEOUT_US, led_world
-from tests.simulation.world import TICK_US, World
+from tests.simulation.world import World
 
 STALL_TICKS = 20
 WATCHDOG_US = STALL_TICKS * TICK_US * 11 // 10
