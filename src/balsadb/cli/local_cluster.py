@@ -28,13 +28,15 @@ from pathlib import Path
 import msgspec
 
 from balsadb.cli import settings as node_settings
-from balsadb.cli.first_start import MESSAGE
+from balsadb.cli.first_start import MESSAGE, is_compiling
 from balsadb.cli.plan import POLL_S, ClusterPlan, Wish, require_free
 from balsadb.cluster.settings import NodeSettings
 from balsadb.errors import BalsaError, InvalidInput, NotReady, StorageError
 
 READY_TIMEOUT_S = 120.0
-"""Long enough for the kernels' first compilation by several nodes at once on a slow machine."""
+"""For a start on a slow machine with a large log. What a first compilation takes comes on top."""
+COMPILE_TIMEOUT_S = 1800.0
+"""No machine compiles for so long: something else is wrong."""
 STOP_TIMEOUT_S = 20.0
 PATIENCE_S = 1.5
 """Seconds of waiting after which the user is told what takes so long."""
@@ -73,6 +75,8 @@ class NodeProcess:
         self.pid_file = folder / f"node{number}.pid"
         self.log_file = folder / f"node{number}.log"
         self._plan = plan
+        self.sessions: list[int] = []
+        """Of the processes started by this object: each has one to itself and its children."""
 
     @property
     def url(self) -> str:
@@ -112,6 +116,7 @@ class NodeProcess:
                 start_new_session=True,
             )
         _children[child.pid] = child
+        self.sessions.append(child.pid)
         self.pid_file.write_text(f"{child.pid}\n", encoding="ascii")
 
     def send(self, number: signal.Signals) -> None:
@@ -146,6 +151,11 @@ class NodeProcess:
             return False
         finally:
             connection.close()
+
+    def left_running(self) -> list[int]:
+        """Processes of the sessions that this object started: the node, and children of it."""
+        _collect_ended()
+        return [pid for pid in _processes() if _session(pid) in self.sessions]
 
     def last_log_lines(self) -> str:
         """The end of the node's output, for an error message."""
@@ -271,6 +281,7 @@ def wait_ready(
 ) -> None:
     """Return when every node is ready; `NotReady` when one ended or the time is over.
 
+    The time begins when no node compiles kernels (any more): how long that takes, says the machine.
     `on_wait` is called now and then while some are not; what it raises ends the waiting.
     """
     began = time.monotonic()
@@ -284,10 +295,12 @@ def wait_ready(
             # Asked only while it is not ready, so a dead one was not ready when it died.
             if node.pid is None:
                 raise NotReady(f"node {node.number} ended:\n{node.last_log_lines()}")
-        if not told and time.monotonic() > began + PATIENCE_S:
+        compiling = any(is_compiling(node.last_log_lines()) for node in waiting)
+        if compiling and time.monotonic() < began + COMPILE_TIMEOUT_S:
+            deadline = time.monotonic() + timeout_s
+        if not told and compiling and time.monotonic() > began + PATIENCE_S:
             told = True
-            if any(MESSAGE in node.last_log_lines() for node in waiting):
-                on_event(MESSAGE)
+            on_event(MESSAGE)
         if waiting and time.monotonic() > deadline:
             numbers = ", ".join(str(node.number) for node in waiting)
             log = waiting[0].last_log_lines()
@@ -409,6 +422,21 @@ def _write_private(path: Path, text: str) -> None:
     draft.touch(mode=0o600)
     draft.write_text(text, encoding="utf-8")
     draft.replace(path)
+
+
+def _processes() -> list[int]:
+    """All processes of this machine."""
+    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal()]
+
+
+def _session(pid: int) -> int:
+    """The session of a process that runs; 0 for none, and for a zombie."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return 0
+    fields = status.rpartition(")")[2].split()  # state, parent, group, session
+    return 0 if fields[0] == "Z" else int(fields[3])
 
 
 def _runs(pid: int, config_file: Path) -> bool:
