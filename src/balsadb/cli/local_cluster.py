@@ -43,6 +43,8 @@ PATIENCE_S = 1.5
 LOOK_AGAIN_S = 2.0
 """Seconds of waiting between two looks at whether nodes that are not ready are members at all."""
 LOG_LINES_SHOWN = 15
+LOG_BYTES_READ = 1 << 16
+"""Of a node's log, from its end: it is read again and again while one waits."""
 
 
 OWN_SETTINGS = (
@@ -159,8 +161,9 @@ class NodeProcess:
 
     def last_log_lines(self) -> str:
         """The end of the node's output, for an error message."""
-        with contextlib.suppress(OSError):
-            lines = self.log_file.read_text(encoding="utf-8", errors="replace").splitlines()
+        with contextlib.suppress(OSError), self.log_file.open("rb") as log:
+            log.seek(max(0, log.seek(0, os.SEEK_END) - LOG_BYTES_READ))
+            lines = log.read().decode("utf-8", "replace").splitlines()
             return "\n".join(lines[-LOG_LINES_SHOWN:])
         return ""
 

@@ -60,6 +60,13 @@ except DiskFailed as error:
 else:
     raise SystemExit("3 MiB hold more than 3 MiB")
 assert os.listdir(disk) == []
+index.save(f"{disk}.saved")
+try:
+    balsadb.Index.load(f"{disk}.saved", vectors_on_disk=disk)
+except DiskFull as error:
+    assert disk in str(error), error
+else:
+    raise SystemExit("3 MiB hold more than 3 MiB")
 assert os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize >= 1 << 20
 assert all(map(np.array_equal, index.search(vectors[:9], 5), found))
 index.delete(range(700))
