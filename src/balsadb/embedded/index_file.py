@@ -65,7 +65,8 @@ def write_index(path: str, options: IndexOptions, columns: ColumnSet) -> None:
         with suppress(DiskFailed, FileNotFoundError):
             files.remove(draft)
         if isinstance(error, DiskFailed | FileNotFoundError):
-            raise DiskFailed(f"cannot save {path}, which is as it was: {error}") from error
+            reason = error.message if isinstance(error, DiskFailed) else error.strerror
+            raise DiskFailed(f"cannot save {path}, which is as it was: {reason}") from error
         raise
     finally:
         for one in frozen:
