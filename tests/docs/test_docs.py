@@ -10,8 +10,11 @@ from typing import Any
 
 import msgspec
 import pytest
+from rich.console import Console
 
 from balsadb import errors
+from balsadb.cli.demo import load_films
+from balsadb.cli.films import Films, load
 from balsadb.cli.local_cluster import ClusterPlan, LocalCluster
 from balsadb.cli.settings import TABLE
 from balsadb.client import Client
@@ -77,6 +80,25 @@ def test_python(path: Path, ports: dict[int, int], tmp_path: Path) -> None:
     program.write_text(rewrite(script(path), ports), encoding="utf-8")
     done = run(["python", "-W", "error::ResourceWarning", str(program)], tmp_path)
     assert done.returncode == 0, done.stderr
+    ignored = (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
+    left = [one for one in tmp_path.iterdir() if one != program]
+    for one in left:  # where a reader tries it in the checkout
+        assert f"/{one.name}{'/' if one.is_dir() else ''}" in ignored
+
+
+def test_verify_prints_what_the_readme_shows(ports: dict[int, int]) -> None:
+    films = load()
+    few = Films(films.vectors[:9], films.payloads[:9])
+    with Client(f"http://127.0.0.1:{ports[6333]}") as client:
+        load_films(client, few, Console(quiet=True))
+        columns = {node["columns"] for node in client.verify()["nodes"].values()}
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert {int(found) for found in re.findall(r"(\d+) columns of 3 nodes", text)} == columns
+    url = f"http://127.0.0.1:{ports[6333]}"
+    printed = run(["balsadb", "cluster", "verify", "--url", url], ROOT).stdout
+    *table, verdict = printed.splitlines()
+    assert verdict.startswith("equal at log index ")
+    assert "$ balsadb cluster verify\n" + "\n".join(table) + "\nequal at" in text
 
 
 @pytest.mark.parametrize("block", CONSOLE, ids=name_of)

@@ -59,7 +59,9 @@ def start(
     port: ClientPort = None,
     peer_port: PeerPort = None,
     free_ports: Annotated[bool, typer.Option("--free-ports", help="Ports nobody uses.")] = False,
-    timeout: Annotated[float, typer.Option(help="Seconds to wait until ready.")] = 120.0,
+    timeout: Annotated[
+        float, typer.Option(help="Seconds to wait until ready, after compiling.")
+    ] = 120.0,
 ) -> None:
     """Start the nodes that do not run, leave the others, and return when all are ready.
 

@@ -42,6 +42,7 @@ LOAD_AFTER_KILL_S = 4.0
 GAP_MAX_MS = 10_000
 LINK_TIMEOUT_S = 120.0
 CATCH_UP_TIMEOUT_S = 60.0
+GONE_TIMEOUT_S = 5.0
 POLL_S = 0.1
 
 
@@ -57,8 +58,9 @@ def run(*, as_json: bool, keep: bool) -> int:
             report.check("the demo ran to its end", False, error.message)
             _show_logs(cluster, console)
     report.figures["total_s"] = round(time.monotonic() - began, 1)
-    left = [node.number for node in cluster.nodes if node.pid is not None]
-    report.check("nothing is left running", not left, "no process" if not left else str(left))
+    left = _left_running(cluster)
+    text = f"processes {', '.join(map(str, left))}" if left else "no process"
+    report.check("nothing is left running", not left, text)
     if as_json:
         print(report.to_json())
     else:
@@ -90,6 +92,16 @@ def _cluster(console: Console, *, keep: bool) -> Generator[LocalCluster, None, N
             console.print(f"data and logs: {folder}")
         else:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _left_running(cluster: LocalCluster) -> list[int]:
+    """Processes of the nodes, or children of theirs, that do not end."""
+    deadline = time.monotonic() + GONE_TIMEOUT_S
+    while True:
+        left = [pid for node in cluster.nodes for pid in node.left_running()]
+        if not left or time.monotonic() > deadline:
+            return left
+        time.sleep(POLL_S)
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:

@@ -28,19 +28,23 @@ from pathlib import Path
 import msgspec
 
 from balsadb.cli import settings as node_settings
-from balsadb.cli.first_start import MESSAGE
+from balsadb.cli.first_start import MESSAGE, is_compiling
 from balsadb.cli.plan import POLL_S, ClusterPlan, Wish, require_free
 from balsadb.cluster.settings import NodeSettings
 from balsadb.errors import BalsaError, InvalidInput, NotReady, StorageError
 
 READY_TIMEOUT_S = 120.0
-"""Long enough for the kernels' first compilation by several nodes at once on a slow machine."""
+"""For a start on a slow machine with a large log. What a first compilation takes comes on top."""
+COMPILE_TIMEOUT_S = 1800.0
+"""No machine compiles for so long: something else is wrong."""
 STOP_TIMEOUT_S = 20.0
 PATIENCE_S = 1.5
 """Seconds of waiting after which the user is told what takes so long."""
 LOOK_AGAIN_S = 2.0
 """Seconds of waiting between two looks at whether nodes that are not ready are members at all."""
 LOG_LINES_SHOWN = 15
+LOG_BYTES_READ = 1 << 16
+"""Of a node's log, from its end: it is read again and again while one waits."""
 
 
 OWN_SETTINGS = (
@@ -73,6 +77,8 @@ class NodeProcess:
         self.pid_file = folder / f"node{number}.pid"
         self.log_file = folder / f"node{number}.log"
         self._plan = plan
+        self.sessions: list[int] = []
+        """Of the processes started by this object: each has one to itself and its children."""
 
     @property
     def url(self) -> str:
@@ -112,6 +118,7 @@ class NodeProcess:
                 start_new_session=True,
             )
         _children[child.pid] = child
+        self.sessions.append(child.pid)
         self.pid_file.write_text(f"{child.pid}\n", encoding="ascii")
 
     def send(self, number: signal.Signals) -> None:
@@ -147,10 +154,16 @@ class NodeProcess:
         finally:
             connection.close()
 
+    def left_running(self) -> list[int]:
+        """Processes of the sessions that this object started: the node, and children of it."""
+        _collect_ended()
+        return [pid for pid in _processes() if _session(pid) in self.sessions]
+
     def last_log_lines(self) -> str:
         """The end of the node's output, for an error message."""
-        with contextlib.suppress(OSError):
-            lines = self.log_file.read_text(encoding="utf-8", errors="replace").splitlines()
+        with contextlib.suppress(OSError), self.log_file.open("rb") as log:
+            log.seek(max(0, log.seek(0, os.SEEK_END) - LOG_BYTES_READ))
+            lines = log.read().decode("utf-8", "replace").splitlines()
             return "\n".join(lines[-LOG_LINES_SHOWN:])
         return ""
 
@@ -271,6 +284,7 @@ def wait_ready(
 ) -> None:
     """Return when every node is ready; `NotReady` when one ended or the time is over.
 
+    The time begins when no node compiles kernels (any more): how long that takes, says the machine.
     `on_wait` is called now and then while some are not; what it raises ends the waiting.
     """
     began = time.monotonic()
@@ -284,10 +298,12 @@ def wait_ready(
             # Asked only while it is not ready, so a dead one was not ready when it died.
             if node.pid is None:
                 raise NotReady(f"node {node.number} ended:\n{node.last_log_lines()}")
-        if not told and time.monotonic() > began + PATIENCE_S:
+        compiling = any(is_compiling(node.last_log_lines()) for node in waiting)
+        if compiling and time.monotonic() < began + COMPILE_TIMEOUT_S:
+            deadline = time.monotonic() + timeout_s
+        if not told and compiling and time.monotonic() > began + PATIENCE_S:
             told = True
-            if any(MESSAGE in node.last_log_lines() for node in waiting):
-                on_event(MESSAGE)
+            on_event(MESSAGE)
         if waiting and time.monotonic() > deadline:
             numbers = ", ".join(str(node.number) for node in waiting)
             log = waiting[0].last_log_lines()
@@ -409,6 +425,21 @@ def _write_private(path: Path, text: str) -> None:
     draft.touch(mode=0o600)
     draft.write_text(text, encoding="utf-8")
     draft.replace(path)
+
+
+def _processes() -> list[int]:
+    """All processes of this machine."""
+    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal()]
+
+
+def _session(pid: int) -> int:
+    """The session of a process that runs; 0 for none, and for a zombie."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return 0
+    fields = status.rpartition(")")[2].split()  # state, parent, group, session
+    return 0 if fields[0] == "Z" else int(fields[3])
 
 
 def _runs(pid: int, config_file: Path) -> bool:

@@ -76,14 +76,22 @@ class Column:
     def __repr__(self) -> str:
         return f"Column({self.name!r}, {self.dtype}, {self.row_shape}, {self._rows} rows)"
 
+    def ensure(self, rows: int) -> None:
+        """Make sure that the column can have so many rows, changing none: for those who have other
+        things to change before they resize. LimitExceeded over `rows_max`; DiskFull or DiskFailed
+        of a reserve in a file."""
+        if rows > self.rows_max:
+            raise LimitExceeded(f"rows of column {self.name!r}", f"at most {self.rows_max} rows")
+        self._reserve.allocate(rows * self.row_bytes)
+
     def resize(self, rows: int) -> None:
         """Set the number of rows. New rows are zero; bytes of dropped rows are zeroed, large ranges
-        are given back to the system. LimitExceeded over `rows_max`, ValueError below 0."""
+        are given back to the system. What `ensure` raises; ValueError below 0."""
         old = self._rows
         if rows == old:
             return
-        if rows > self.rows_max:
-            raise LimitExceeded(f"rows of column {self.name!r}", f"at most {self.rows_max} rows")
+        if rows > old:
+            self.ensure(rows)
         if rows < 0:
             raise ValueError(f"column {self.name!r}: rows cannot be negative")
         if rows < old:

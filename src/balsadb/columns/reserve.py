@@ -47,6 +47,10 @@ class Reserve:
         self._mapping = mapping
         self.bytes = np.frombuffer(mapping, np.uint8, size, self._offset)
 
+    def allocate(self, bytes_used: int) -> None:
+        """Before the first `bytes_used` are in use: make sure that they can be written. Memory is
+        there when it is written; DiskFull or DiskFailed, and nothing changed, of a file."""
+
     def advise(self, bytes_used: int) -> None:
         """Ask for huge pages once the part in use is large enough; cheap to call again."""
         if self._huge or self._mapping is None or bytes_used <= HUGE_PAGES_ABOVE_BYTES:
@@ -74,15 +78,24 @@ class Reserve:
 
 class FileReserve(Reserve):
     """The same over a mapping of a file that reads as zeros: pages may leave memory for the file
-    and come back when they are read. The bytes are no more durable than those in memory."""
+    and come back when they are read. The bytes are no more durable than those in memory.
 
-    def __init__(self, mapping: mmap.mmap) -> None:
+    `fill` gives the file's first bytes, as many as it is told, their place on the disk. A page that
+    had none when it is written, and finds none, ends the process with SIGBUS.
+    """
+
+    def __init__(self, mapping: mmap.mmap, fill: Callable[[int], None]) -> None:
         super().__init__(0)
+        self._fill = fill
         self.size = len(mapping)
         self._mapping = mapping
         self.bytes = np.frombuffer(mapping, np.uint8)
         # Single rows are read, so the pages around one are not worth reading with it.
         _advise(mapping, "MADV_RANDOM", 0, self.size)
+
+    def allocate(self, bytes_used: int) -> None:
+        """See `Reserve.allocate`."""
+        self._fill(bytes_used)
 
     def advise(self, bytes_used: int) -> None:
         """Nothing: pages of files are small."""

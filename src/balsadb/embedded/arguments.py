@@ -56,40 +56,97 @@ def beam(ef: object, target_recall: object, k: int) -> tuple[int, float]:
 
 def numbers(given: ArrayLike, field: str) -> NDArray[Any]:
     """`given` as an array, of any shape. InvalidInput if it is none, or not of numbers."""
+    return _of_numbers(array_of(given, field), field)
+
+
+def array_of(given: ArrayLike, field: str) -> NDArray[Any]:
+    """`given` as an array of anything. InvalidInput if it is none."""
     try:
-        array: NDArray[Any] = np.asarray(given)
+        return np.asarray(given)
     except (ValueError, TypeError) as error:
         raise InvalidInput(field, f"must be an array of numbers: {error}") from error
+
+
+def _of_numbers(array: NDArray[Any], field: str) -> NDArray[Any]:
     if array.dtype.kind not in "biuf":
         raise InvalidInput(field, f"must be numbers, not {array.dtype}")
     return array
 
 
-def _wide(given: ArrayLike, array: NDArray[Any]) -> NDArray[Any]:
-    """A list of integers as unsigned ones; the array as it is if they are not."""
-    if isinstance(given, np.ndarray):
-        return array
-    whole_ones = np.asarray(given, object).ravel()
-    if all(isinstance(one, int) and 0 <= one <= NO_ID for one in whole_ones):
-        return whole_ones.astype(np.uint64)
-    return array
-
-
-def ids(given: ArrayLike, field: str) -> Ids:
-    """`given` as ids, (n,). InvalidInput if they are not unsigned 64-bit integers below NO_ID."""
-    array = np.atleast_1d(numbers(given, field))
+def vectors(given: ArrayLike, field: str, dim: int) -> NDArray[Any]:
+    """`given` as rows of `dim` numbers of any type; one of shape (dim,) is a row. InvalidInput for
+    another shape, or no rows."""
+    array = numbers(given, field)
+    if array.ndim == 0:
+        raise InvalidInput(field, f"must be vectors of {dim} numbers, not one number")
     if array.size == 0:
         raise InvalidInput(field, "must not be empty")
-    if array.ndim == 1 and array.dtype.kind == "f" and (array >= 2**63).any():
-        array = _wide(given, array)  # NumPy makes floats of a list with ids on both sides of 2**63
-    if array.ndim != 1 or array.dtype.kind not in "iu":
-        raise InvalidInput(field, "must be one row of integers")
+    rows = array[np.newaxis] if array.ndim == 1 else array
+    if rows.ndim != 2 or rows.shape[1] != dim:
+        raise InvalidInput(field, f"must be vectors of {dim} numbers, has shape {_shape(array)}")
+    return rows
+
+
+def _shape(array: NDArray[Any]) -> str:
+    return "x".join(map(str, array.shape))
+
+
+def sample_size(given: object) -> int | None:
+    """How many stored vectors a sample is to have; None if it is of queries. InvalidInput."""
+    if isinstance(given, list | tuple) or np.ndim(cast("ArrayLike", given)):
+        return None
+    if not isinstance(given, SupportsIndex) or isinstance(given, bool):
+        rule = "must be queries (q, dim), or how many stored vectors to take"
+        raise InvalidInput("sample", f"{rule}, not {type(given).__name__}")
+    return whole(given, "sample")
+
+
+def ids(given: ArrayLike, field: str, wanted: str = "one row of integers") -> Ids:
+    """`given` as ids, (n,). InvalidInput if they are not unsigned 64-bit integers below NO_ID: then
+    not what is `wanted`."""
+    array = np.atleast_1d(array_of(given, field))
+    if array.size == 0:
+        raise InvalidInput(field, "must not be empty")
+    if array.ndim == 1 and array.dtype.kind in "fO" and not isinstance(given, np.ndarray):
+        array = _wide(given, array, field)
+    if array.ndim != 1 or _of_numbers(array, field).dtype.kind not in "iu":
+        raise InvalidInput(field, f"must be {wanted}, not {_shape(array)} of {array.dtype}")
     if array.dtype.kind == "i" and int(array.min()) < 0:
-        raise InvalidInput(field, "must not be negative")
+        _check_id(int(array.min()), field, int(array.argmin()))
     found = array.astype(np.uint64)
     if int(found.max()) == NO_ID:
-        raise InvalidInput(field, f"must be below {NO_ID}, which marks missing results")
+        _check_id(NO_ID, field, int(found.argmax()))
     return found
+
+
+def _wide(given: ArrayLike, array: NDArray[Any], field: str) -> NDArray[Any]:
+    """A list of integers, of which NumPy makes floats or objects because some are 2**63 or more, as
+    unsigned ones; `array`, which NumPy made of it, if not all are integers."""
+    found = np.asarray(given, object).ravel()
+    if not all(isinstance(one, int) and not isinstance(one, bool) for one in found):
+        return array
+    for place, one in enumerate(found):
+        _check_id(one, field, place)
+    return found.astype(np.uint64)
+
+
+def _check_id(number: int, field: str, place: int) -> None:
+    if number < 0:
+        raise InvalidInput(f"{field}[{place}]", f"is {number}: ids must not be negative")
+    if number >= NO_ID:
+        rule = f"is {number}: ids must be below {NO_ID}, which marks missing results"
+        raise InvalidInput(f"{field}[{place}]", rule)
+
+
+def check_distinct(found: Ids, field: str) -> None:
+    """InvalidInput, naming the id and both its places, if one is there twice."""
+    order = np.argsort(found, kind="stable")
+    again = order[1:][found[order[1:]] == found[order[:-1]]]
+    if again.size:
+        second = int(again.min())
+        first = int(np.argmax(found == found[second]))
+        rule = f"is {found[second]}, as is {field}[{first}]: ids must not repeat within a batch"
+        raise InvalidInput(f"{field}[{second}]", rule)
 
 
 def location(given: object) -> str:

@@ -17,7 +17,7 @@ from itertools import pairwise
 from os import PathLike
 from pathlib import Path
 from threading import Lock
-from typing import Any, Final, Literal, SupportsIndex, cast
+from typing import Any, Final, Literal, NoReturn, SupportsIndex, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -29,8 +29,14 @@ from balsadb.embedded import arguments
 from balsadb.embedded.arguments import NO_ID, Ids
 from balsadb.embedded.id_masks import mask_of_flags
 from balsadb.embedded.id_table import MISSING, IdTable
-from balsadb.embedded.index_file import PREFIX, read_index, reserves_on_disk, write_index
-from balsadb.errors import Corruption, DamagedFile, InvalidInput, LimitExceeded
+from balsadb.embedded.index_file import (
+    PREFIX,
+    damaged,
+    read_index,
+    reserves_on_disk,
+    write_index,
+)
+from balsadb.errors import Corruption, InvalidInput, LimitExceeded
 from balsadb.index import (
     QUANTISATIONS,
     IndexOptions,
@@ -78,11 +84,12 @@ class Index:
         vectors_on_disk: bool | str | PathLike[str] = False,
     ) -> None:
         """InvalidInput names the parameter that is out of range."""
-        if metric not in list(Metric):
+        if not isinstance(metric, str) or metric not in list(Metric):
             raise InvalidInput("metric", f"must be one of {', '.join(Metric)}")
         if threads is not None:
             threads = arguments.whole(threads, "threads")
-        if quantization is not None and quantization not in QUANTISATIONS[1:]:
+        coded = isinstance(quantization, str) and quantization in QUANTISATIONS[1:]
+        if quantization is not None and not coded:
             raise InvalidInput("quantization", 'must be "int8" or None')
         options = IndexOptions(
             arguments.whole(dim, "dim"),
@@ -124,14 +131,15 @@ class Index:
         `ids`: (n,) unsigned integers, no two equal; without them, the numbers after the largest id
         so far. A vector whose id is known replaces the old one. InvalidInput, and nothing changed,
         for a wrong dimension, values that are no finite numbers, nothing to add, or (Cosine) a
-        vector without direction.
+        vector without direction; DiskFull, and nothing changed, if the vectors live in a file that
+        finds no room.
         """
         rows = self._vectors(vectors, "vectors")
         numbers = None if ids is None else arguments.ids(ids, "ids")
         if numbers is not None and len(numbers) != len(rows):
             raise InvalidInput("ids", f"must be as many as vectors ({len(rows)})")
-        if numbers is not None and len(np.unique(numbers)) != len(numbers):
-            raise InvalidInput("ids", "must not repeat within a batch")
+        if numbers is not None:
+            arguments.check_distinct(numbers, "ids")
         with self._lock.exclusive():
             if numbers is None:
                 return self._add(rows, self._new_ids(len(rows)), known=False)
@@ -141,6 +149,7 @@ class Index:
         """`known`: whether ids may be in the index already."""
         if len(rows) > self._options.rows_reserved - self._index.rows_taken:
             raise LimitExceeded("vectors", f"at most {self._options.rows_reserved} in an index")
+        self._index.ensure(len(rows))
         for first in range(0, len(rows), LINK_ROWS):
             part = slice(first, first + LINK_ROWS)
             self._store(numbers[part], rows[part], known=known)
@@ -245,7 +254,9 @@ class Index:
         `ef`: width of the beam, k..4096: more finds more of the true neighbours and takes longer.
         "auto": the width that was measured to find `target_recall` (between 0 and 1) of the true
         neighbours on average. `filter`: a bool mask over ids (`filter[id]`), or an array of ids.
-        InvalidInput names what is wrong.
+        Integers are ids, also where all are 0 and 1: a mask of such is to be made one of bools
+        (`.astype(bool)`). Ids that are not there, or there twice, are no error. InvalidInput names
+        what is wrong.
         """
         k, threads = arguments.whole(k, "k"), arguments.whole(threads, "threads")
         beam = arguments.beam(ef, target_recall, k)
@@ -271,11 +282,8 @@ class Index:
         """
         k = arguments.whole(k, "k")
         beam = arguments.beam(ef, target_recall, k)
-        queries: NDArray[np.float32] | int
-        if isinstance(sample, SupportsIndex) and np.ndim(sample) == 0:
-            queries = arguments.whole(sample, "sample")
-        else:
-            queries = self._vectors(sample, "sample")
+        count = arguments.sample_size(sample)
+        queries = self._vectors(sample, "sample") if count is None else count
         with self._lock.shared():
             slots = None if filter is None else self._mask(filter)
             return self._index.recall(queries, k, ef=beam[0], slots=slots, target_recall=beam[1])
@@ -359,8 +367,9 @@ class Index:
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the index, graph included, to one file; replaces it atomically (a link, not what it
-        points to), and makes folders that are missing. DiskFailed; InvalidInput for a path that is
-        a directory, or none."""
+        points to), and makes folders that are missing. What is written has a name of its own until
+        it is complete. DiskFailed, and the old file is there as it was; InvalidInput for a path
+        that is a directory, or none."""
         name = arguments.location(path)
         if Path(name).is_dir():
             raise InvalidInput("path", f"is a directory, name a file: {name}")
@@ -385,8 +394,15 @@ class Index:
         try:
             index._open(options, columns, threads)  # noqa: SLF001  a constructor
         except (Corruption, InvalidInput, KeyError) as error:
-            raise DamagedFile("path", f"the columns make no index: {error}") from error
+            raise damaged(str(path), f"its columns make no index: {error}") from error
         return index
+
+    def __reduce__(self) -> NoReturn:
+        """TypeError: neither pickled nor copied."""
+        raise TypeError(
+            "an Index cannot be pickled or copied: save it to a file, and load that where it is "
+            "wanted (index.save(path), balsadb.Index.load(path))"
+        )
 
     # ------------------------------------------------------------------ inside
 
@@ -402,17 +418,13 @@ class Index:
 
     def _vectors(self, given: ArrayLike, field: str) -> NDArray[np.float32]:
         """`given` as prepared float32 (n, dim). InvalidInput if it is not such vectors."""
-        array = arguments.numbers(given, field)
-        if array.ndim == 1:
-            array = array[np.newaxis]
-        if array.ndim != 2 or array.shape[1] != self._options.dim:
-            shape = "x".join(map(str, array.shape))
-            raise InvalidInput(field, f"must have {self._options.dim} columns, has shape {shape}")
-        if len(array) == 0:
-            raise InvalidInput(field, "must not be empty")
+        array = arguments.vectors(given, field, self._options.dim)
         array = bounded(array, lambda row: f"{field}[{row}]")
-        if self._options.metric is Metric.COSINE and not array.any(axis=1).all():
-            raise InvalidInput(field, "must not be zero vectors: Cosine compares directions")
+        if self._options.metric is Metric.COSINE:
+            zero = ~array.any(axis=1)
+            if zero.any():
+                rule = "must not be a zero vector: Cosine compares directions"
+                raise InvalidInput(f"{field}[{int(zero.argmax())}]", rule)
         return prepare_vector(self._options.metric, array)
 
     def _lookup(self, numbers: Ids) -> NDArray[np.int64]:
@@ -425,7 +437,7 @@ class Index:
 
     def _mask(self, given: ArrayLike) -> NDArray[np.bool_]:
         """A filter as a mask over slots."""
-        array = arguments.numbers(given, "filter")
+        array = arguments.array_of(given, "filter")
         if array.dtype == np.bool_:
             top = self._slots.top
             # A look at all slots costs as much as the filter itself: only if some are free.
@@ -434,6 +446,7 @@ class Index:
             return mask_of_flags(array, self._ids.data[:top], live, plain=self._plain)
         mask = np.zeros(self._slots.top, np.bool_)
         if array.size:
-            found = self._lookup(arguments.ids(given, "filter"))
+            wanted = "a mask of bools (filter[id]) or one row of integer ids"
+            found = self._lookup(arguments.ids(given, "filter", wanted))
             mask[found[found >= 0]] = True
         return mask

@@ -10,25 +10,30 @@ chunks    column by column, in order, nothing between or after them
 """
 
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from hashlib import blake2b
 from os import PathLike
 from pathlib import Path
+from secrets import token_hex
 from tempfile import gettempdir
 from typing import Final, cast
 
 import msgspec
 
-from balsadb.columns import DIGEST_BYTES, ColumnMeta, ColumnSet, chunk_digest
+from balsadb.columns import DIGEST_BYTES, ColumnMeta, ColumnSet, FrozenColumn, chunk_digest
 from balsadb.columns.reserve import FileReserve, MakeReserve
-from balsadb.errors import Corruption, DamagedFile, InvalidInput, NotFound
+from balsadb.errors import Corruption, DamagedFile, DiskFailed, InvalidInput, NotFound
 from balsadb.index import IndexOptions
-from balsadb.storage.files import File, RealFiles, map_unnamed
+from balsadb.storage.files import File, RealFiles, UnnamedFile
 
 PREFIX: Final = "vectors"
 """Of the columns of the index proper."""
 MAGIC: Final = b"BALSAIDX"
 VERSION: Final = 2
+_ADVICE: Final = (
+    "Take another copy of the file, save the index again where it still is, or build it anew"
+)
 _START: Final = struct.Struct("<8sII16s")
 
 
@@ -47,31 +52,46 @@ class FileHeader(msgspec.Struct, frozen=True):
 
 
 def write_index(path: str, options: IndexOptions, columns: ColumnSet) -> None:
-    """Write a new file beside `path`, make it durable, and put it in its place. DiskFailed."""
+    """Write a new file beside `path`, make it durable, and put it in its place. DiskFailed, and
+    nothing of the new file left."""
     files, name = _place(path)
+    while files.exists(draft := f"{name}.{token_hex(4)}.new"):  # of the user's: left alone
+        pass
     frozen = columns.freeze()
     try:
-        saved = [
-            SavedColumn(one.meta, [one.chunk_digest(i) for i in range(one.chunk_count)])
-            for one in frozen
-        ]
-        header = msgspec.msgpack.encode(FileHeader(options, saved))
-        file = files.open(name + ".new", create=True)
-        try:
-            file.truncate(0)
-            start = _START.pack(MAGIC, VERSION, len(header), _digest(header))
-            position = _append(file, 0, start + header)
-            for one in frozen:
-                for chunk in range(one.chunk_count):
-                    position = _append(file, position, one.chunk(chunk))
-            file.sync()
-        finally:
-            file.close()
+        _write(files, draft, options, frozen)
+        files.rename(draft, name)
+    except BaseException as error:
+        with suppress(DiskFailed, FileNotFoundError):
+            files.remove(draft)
+        if isinstance(error, DiskFailed | FileNotFoundError):
+            reason = error.message if isinstance(error, DiskFailed) else error.strerror
+            raise DiskFailed(f"cannot save {path}, which is as it was: {reason}") from error
+        raise
     finally:
         for one in frozen:
             one.release()
-    files.rename(name + ".new", name)
     files.sync_dir("")
+
+
+def _write(
+    files: RealFiles, name: str, options: IndexOptions, frozen: Sequence[FrozenColumn]
+) -> None:
+    saved = [
+        SavedColumn(one.meta, [one.chunk_digest(i) for i in range(one.chunk_count)])
+        for one in frozen
+    ]
+    header = msgspec.msgpack.encode(FileHeader(options, saved))
+    file = files.open(name, create=True)
+    try:
+        start = _START.pack(MAGIC, VERSION, len(header), _digest(header))
+        position = _append(file, 0, start + header)
+        for one in frozen:
+            for chunk in range(one.chunk_count):
+                position = _append(file, position, one.chunk(chunk))
+        file.sync()
+    finally:
+        file.close()
 
 
 def read_index(
@@ -85,17 +105,25 @@ def read_index(
     file = files.open(name)
     try:
         header, position = _read_header(file)
+        _check_size(file, position, header)
         columns = ColumnSet(reserves)
         for saved in header.columns:
             columns.load_column(saved.meta, _chunks(file, position, saved), saved.digests)
             position += saved.meta.rows * saved.meta.row_bytes
-        if file.size() != position:
-            raise DamagedFile("path", f"the file has {file.size()} bytes, not {position}")
-    except Corruption as error:
-        raise DamagedFile("path", f"the file does not verify: {error}") from error
+    except (_Damage, Corruption) as error:
+        raise damaged(path, str(error)) from error
     finally:
         file.close()
     return header.options, columns
+
+
+def damaged(path: str, reason: str) -> DamagedFile:
+    """The error for a file from which no index can be made."""
+    return DamagedFile("path", f"{path} cannot be loaded: {reason}. {_ADVICE}")
+
+
+class _Damage(Exception):
+    """What is wrong with the file, in words."""
 
 
 def reserves_on_disk(where: object) -> dict[str, MakeReserve]:
@@ -108,7 +136,12 @@ def reserves_on_disk(where: object) -> dict[str, MakeReserve]:
     folder = Path(gettempdir() if where is True else cast("str | PathLike[str]", where))
     if not folder.is_dir():
         raise InvalidInput("vectors_on_disk", f"must be the path of a folder, not {folder}")
-    return {f"{PREFIX}/vectors": lambda size: FileReserve(map_unnamed(folder, size))}
+
+    def make(size: int) -> FileReserve:
+        file = UnnamedFile(folder, size)
+        return FileReserve(file.mapping, file.fill)
+
+    return {f"{PREFIX}/vectors": make}
 
 
 def _place(path: str) -> tuple[RealFiles, str]:
@@ -119,32 +152,50 @@ def _place(path: str) -> tuple[RealFiles, str]:
 
 def _read_header(file: File) -> tuple[FileHeader, int]:
     start = file.pread(_START.size, 0)
+    if not start:
+        raise _Damage("it is empty")
+    if not MAGIC.startswith(start[: len(MAGIC)]):
+        raise _Damage("it is not a saved index")
     if len(start) != _START.size:
-        raise DamagedFile("path", "the file is cut short")
-    magic, version, length, digest = _START.unpack(start)
-    if magic != MAGIC:
-        raise DamagedFile("path", "the file is not a saved index")
+        raise _Damage(f"it is cut short, {len(start)} bytes are left")
+    _, version, length, digest = _START.unpack(start)
     if version != VERSION:
-        raise DamagedFile("path", f"the file has format {version}, this version reads {VERSION}")
+        raise _Damage(f"it has format {version}, this version reads {VERSION}")
     encoded = file.pread(min(length, file.size()), _START.size)
+    if len(encoded) < length:
+        raise _Damage(f"it is cut short within its header, {file.size()} bytes are left")
     if _digest(encoded) != digest:
-        raise DamagedFile("path", "the header does not verify")
+        raise _Damage("its header is changed")
     try:
         header = msgspec.msgpack.decode(encoded, type=FileHeader)
     except msgspec.DecodeError as error:
-        raise DamagedFile("path", f"the header cannot be read: {error}") from error
+        raise _Damage(f"its header cannot be read: {error}") from error
     return header, _START.size + length
+
+
+def _check_size(file: File, position: int, header: FileHeader) -> None:
+    """Whether the columns, from `position` on, end where the file does."""
+    try:
+        metas = [saved.meta for saved in header.columns]
+        wanted = position + sum(meta.rows * meta.row_bytes for meta in metas)
+    except (TypeError, ValueError) as error:
+        raise _Damage(f"its header cannot be read: {error}") from error
+    size = file.size()
+    if size < wanted:
+        raise _Damage(f"it is cut short, {size} of {wanted} bytes are left")
+    if size > wanted:
+        raise _Damage(f"it has {size} bytes, {size - wanted} more than were saved")
 
 
 def _chunks(file: File, position: int, saved: SavedColumn) -> Iterator[bytes]:
     """The chunks of a column, each verified before it is used."""
     if len(saved.digests) != saved.meta.chunk_count:
-        raise DamagedFile("path", f"column {saved.meta.name!r} lacks checksums")
+        raise _Damage(f"column {saved.meta.name!r} lacks checksums")
     for number, digest in enumerate(saved.digests):
         first, stop = saved.meta.chunk_span(number)
         data = file.pread(stop - first, position + first)
         if chunk_digest(data) != digest:
-            raise DamagedFile("path", f"column {saved.meta.name!r}, chunk {number} does not verify")
+            raise _Damage(f"column {saved.meta.name!r} is changed in its chunk {number}")
         yield data
 
 

@@ -101,6 +101,12 @@ class VectorIndex:
 
     # ------------------------------------------------------------------ writers
 
+    def ensure(self, count: int) -> None:
+        """Make sure that `count` vectors can be added, changing nothing. DiskFull or DiskFailed if
+        the vectors live in a file that has no room for them."""
+        taken = self._columns.rows
+        self._columns.vectors.ensure(taken.top + max(0, count - taken.free_count))
+
     def add(self, slots: NDArray[np.uint32], vectors: NDArray[np.float32]) -> Rows:
         """Store `vectors` (n, dim), prepared, for `slots` (n,); returns their rows, uint32 (n,).
 

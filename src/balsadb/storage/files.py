@@ -27,14 +27,18 @@ import fcntl
 import mmap
 import os
 import shutil
+import weakref
 from collections.abc import Generator
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
-from balsadb.errors import DataDirInUse, DiskFailed
+from balsadb.errors import DataDirInUse, DiskFailed, DiskFull
 
 SECTOR_BYTES = 512
 """The unit that a disk is assumed to write wholly or not at all."""
+
+FILLED_BYTES = 1 << 20
+"""A file without a name takes disk in steps of this."""
 
 FileBytes: TypeAlias = bytes | bytearray | memoryview
 
@@ -304,16 +308,57 @@ class RealFiles:
         _sync_directory(directory.parent)
 
 
-def map_unnamed(folder: str | Path, size: int) -> mmap.mmap:
-    """A shared mapping of `size` zero bytes of a new file without a name in `folder`: it takes disk
-    as it is written, and goes with the mapping, however the process ends. DiskFailed."""
-    with _disk_failure("map a file in", folder):
-        descriptor = os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+class UnnamedFile:
+    """A new file without a name in `folder`, of `size` zero bytes: `mapping`, shared. It goes with
+    the last who uses it, however the process ends. DiskFailed.
+
+    It takes no disk before `fill` is called. Only what was filled may be written: for a page that
+    finds no room the system has no error but SIGBUS.
+    """
+
+    def __init__(self, folder: str | Path, size: int) -> None:
+        self._folder = folder
+        self._size = size
+        self._filled = 0
+        with _disk_failure("make a file without a name in", folder):
+            self._descriptor = os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            weakref.finalize(self, os.close, self._descriptor)
+            os.ftruncate(self._descriptor, size)
+            self.mapping = mmap.mmap(self._descriptor, size, flags=mmap.MAP_SHARED)
+
+    def fill(self, size: int) -> None:
+        """Give the first `size` bytes their place on the disk. DiskFull if there is too little,
+        DiskFailed for what else goes wrong; nothing is taken then."""
+        if size <= self._filled:
+            return
+        size = min(-(-size // FILLED_BYTES) * FILLED_BYTES, self._size)
         try:
-            os.ftruncate(descriptor, size)
-            return mmap.mmap(descriptor, size, flags=mmap.MAP_SHARED)
-        finally:
-            os.close(descriptor)
+            _take_blocks(self._descriptor, self._filled, size)
+        except OSError as error:
+            with contextlib.suppress(OSError):  # the place of a part may have been found
+                os.ftruncate(self._descriptor, self._filled)
+                os.ftruncate(self._descriptor, self._size)
+            reason = error.strerror or str(error)
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise DiskFailed(f"reserve room in {self._folder}: {reason}") from error
+            raise DiskFull(
+                f"{self._folder} has no room for {size - self._filled} more bytes ({reason}): "
+                "nothing was changed; make room there, or take a folder that has it"
+            ) from error
+        self._filled = size
+
+
+def _take_blocks(descriptor: int, first: int, stop: int) -> None:
+    """Have the file system set the bytes [first, stop), which were never written, aside."""
+    try:
+        os.posix_fallocate(descriptor, first, stop - first)
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+            raise
+        # A file system that cannot: what was written once has its place.
+        zeros = bytes(FILLED_BYTES)
+        while first < stop:
+            first += os.pwrite(descriptor, zeros[: stop - first], first)
 
 
 def _sign(descriptor: int) -> None:

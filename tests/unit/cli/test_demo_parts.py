@@ -1,11 +1,17 @@
 """The demo's arithmetic: gaps, checks, films."""
 
+import os
+import signal
+import subprocess
+from pathlib import Path
+
 import msgspec
 import pytest
 from rich.console import Console
 
-from balsadb.cli import films
+from balsadb.cli import demo, films
 from balsadb.cli.failover import Outcome
+from balsadb.cli.local_cluster import ClusterPlan, LocalCluster
 from balsadb.cli.report import Report
 from balsadb.errors import InvalidInput
 
@@ -40,6 +46,24 @@ def test_a_report_holds_only_if_every_check_held() -> None:
     shown = console.export_text()
     assert "FAILED" in shown
     assert "Not all held." in shown
+
+
+def test_a_child_that_outlives_its_node_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo, "GONE_TIMEOUT_S", 0.5)
+    cluster = LocalCluster(tmp_path, ClusterPlan.on_free_ports(1))
+    command = ["sh", "-c", "sleep 60 & echo $!"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as node:
+        assert node.stdout is not None
+        child = int(node.stdout.readline())
+        cluster.nodes[0].sessions.append(node.pid)
+        assert node.wait() == 0
+        try:
+            assert demo._left_running(cluster) == [child]
+        finally:
+            os.kill(child, signal.SIGKILL)
+    assert demo._left_running(cluster) == []
 
 
 def test_the_films_are_all_there() -> None:
