@@ -244,8 +244,8 @@ class Index:
 
         `ef`: width of the beam, k..4096: more finds more of the true neighbours and takes longer.
         "auto": the width that was measured to find `target_recall` (between 0 and 1) of the true
-        neighbours on average. `filter`: a bool mask over ids (`filter[id]`), or an array of ids.
-        InvalidInput names what is wrong.
+        neighbours on average; of too few to measure (below 2,048) all are looked at. `filter`: a
+        bool mask over ids (`filter[id]`), or an array of ids. InvalidInput names what is wrong.
         """
         k, threads = arguments.whole(k, "k"), arguments.whole(threads, "threads")
         beam = arguments.beam(ef, target_recall, k)
