@@ -189,9 +189,10 @@ class Index:
 
     def optimize(self) -> None:
         """Bring everything up to date: link every vector, free what was deleted, make the codes,
-        measure again which `ef` reaches which recall if many vectors came or went. Worth a call
-        after the last `add` or `delete` of many, and before `save`; searches are right without it,
-        and a little slower."""
+        measure again which `ef` reaches which recall if many vectors came or went, and see that a
+        path leads to each. Worth a call after the last `add` or `delete` of many, and before
+        `save`. Searches do without it, a little slower, but where there are many copies of few
+        vectors, no `ef` may find some of them before."""
         with self._lock.exclusive():
             self._link(0)
 

@@ -76,6 +76,18 @@ def test_few_vectors_of_hard_data_are_found():
     assert np.array_equal(found, index.search(queries, 10, target_recall=0.5)[0])
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_after_optimize_all_copies_are_found(seed):
+    """Many copies of few vectors: islands of the graph, before."""
+    rng = np.random.default_rng(seed)
+    values = rng.normal(size=(52, 1))
+    index = balsadb.Index(1, "Euclid", m=8, ef_construct=64, threads=1)
+    index.add(values[rng.integers(52, size=2_600)])
+    index.optimize()
+    assert index.recall(values, 10, ef=64) == 1
+    assert index.check() == []
+
+
 def test_recall_is_what_search_finds(index):
     queries = vectors(100, 8)
     found, _ = index.search(queries, 10, ef=16)
