@@ -42,9 +42,9 @@ def listed(graph, scratch, request, slots):
     return pack_mask(slots, 1, scratch.packed), gather(graph, scratch, slots, request)
 
 
-def build(vectors: np.ndarray, **options) -> VectorIndex:
+def build(vectors: np.ndarray, metric: Metric = Metric.EUCLID, **options) -> VectorIndex:
     defaults = {"m": 4, "ef_construct": 16, "rows_max": 4_096, "graph_rows_min": 1}
-    fixed = IndexOptions(vectors.shape[1], Metric.EUCLID, **(defaults | options))
+    fixed = IndexOptions(vectors.shape[1], metric, **(defaults | options))
     index = VectorIndex(ColumnSet(), "v", fixed)
     index.add(np.arange(len(vectors), dtype=np.uint32), vectors)
     while (edit := index.plan(256)) is not None:
@@ -196,3 +196,34 @@ def test_filters_of_every_kind_find_what_the_scan_finds(kind, share):
         assert mask[found].all()
         hits += len(np.intersect1d(found, truth))
     assert hits / 250 >= 0.95
+
+
+@cache
+def spread(metric: Metric) -> tuple[np.ndarray, VectorIndex]:
+    """No clusters; under Dot, lengths that differ widely."""
+    rng = np.random.default_rng(3)
+    vectors = rng.standard_normal((12_000, 32))
+    if metric is Metric.DOT:
+        vectors *= np.exp(rng.standard_normal((len(vectors), 1)))
+    vectors = vectors.astype(np.float32)
+    return vectors, build(vectors, metric, m=16, ef_construct=64, rows_max=16_384)
+
+
+@pytest.mark.parametrize("metric", [Metric.DOT, Metric.EUCLID])
+@pytest.mark.parametrize("kind", ["far", "not the nearest"])
+@pytest.mark.parametrize("ef", [10, 16])
+def test_a_narrow_beam_sees_that_a_filter_goes_against_the_query(ef, kind, metric):
+    """Though the lists that it reads hold as many matches as any."""
+    rng = np.random.default_rng(6)
+    vectors, index = spread(metric)
+    hits = 0
+    for query in rng.standard_normal((20, 32)).astype(np.float32):
+        order = np.argsort(distances(metric, query, vectors))[::-1]
+        if kind != "far":
+            order = rng.permutation(order[: -len(order) // 100])
+        mask = np.zeros(len(vectors), np.bool_)
+        mask[order[: 3 * len(order) // 10]] = True
+        found, _ = index.search(query, 10, ef=ef, slots=mask)
+        truth, _ = index.search(query, 10, slots=mask, exact=True)
+        hits += len(np.intersect1d(found, truth))
+    assert hits / 200 >= 0.95

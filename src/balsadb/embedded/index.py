@@ -198,9 +198,10 @@ class Index:
 
     def optimize(self) -> None:
         """Bring everything up to date: link every vector, free what was deleted, make the codes,
-        measure again which `ef` reaches which recall if many vectors came or went. Worth a call
-        after the last `add` or `delete` of many, and before `save`; searches are right without it,
-        and a little slower."""
+        measure again which `ef` reaches which recall if many vectors came or went, and see that a
+        path leads to each. Worth a call after the last `add` or `delete` of many, and before
+        `save`. Searches do without it, a little slower, but where there are many copies of few
+        vectors, no `ef` may find some of them before."""
         with self._lock.exclusive():
             self._link(0)
 
@@ -253,10 +254,10 @@ class Index:
 
         `ef`: width of the beam, k..4096: more finds more of the true neighbours and takes longer.
         "auto": the width that was measured to find `target_recall` (between 0 and 1) of the true
-        neighbours on average. `filter`: a bool mask over ids (`filter[id]`), or an array of ids.
-        Integers are ids, also where all are 0 and 1: a mask of such is to be made one of bools
-        (`.astype(bool)`). Ids that are not there, or there twice, are no error. InvalidInput names
-        what is wrong.
+        neighbours on average; of too few to measure (below 2,048) all are looked at. `filter`: a
+        bool mask over ids (`filter[id]`), or an array of ids. Integers are ids, also where all are
+        0 and 1: a mask of such is to be made one of bools (`.astype(bool)`). Ids that are not
+        there, or there twice, are no error. InvalidInput names what is wrong.
         """
         k, threads = arguments.whole(k, "k"), arguments.whole(threads, "threads")
         beam = arguments.beam(ef, target_recall, k)

@@ -61,8 +61,9 @@ WALKED_MAX: Final = QUERIES * 300
 """Queries times ef of one step: of the widest walks, whose recalls differ little, there are
 fewer."""
 LADDER: Final = (8, 10, 16, 24, 32, 48, 64, 100, 144, 200, 300, 400, 600, 800, 1_200, 1_600, 2_400)
-"""Widths that are tried, until the first GOALS targets are reached for all of KS; or for some, and
-the width is WIDER times what the usual target, 0.95 at 10, took."""
+"""Widths that are tried, until each of KS is done: its first GOALS targets are reached; or one has
+reached so many, this one the usual target, 0.95, and the width is WIDER times what that took at 10
+and BEYOND times what it took here."""
 GOALS: Final = 7
 USUAL: Final = 3
 WIDER: Final = 8
@@ -70,7 +71,8 @@ SCAN: Final = 0
 SCAN_CODES: Final = -1
 """In place of ef."""
 BEYOND: Final = 2
-"""A target that was not tried for takes this many times the width of the one below it."""
+"""A target that was not reached takes this many times the width of the one below it, and at least
+the last that was tried."""
 SCORED_MORE: Final = 16
 GROWTH_TENTHS: Final = 15
 """Rows have grown or shrunk by this many tenths since: due, once all are linked."""
@@ -153,7 +155,7 @@ def _climb(
     truth = ask(number, KS[-1], SCAN_CODES)
     widths = np.zeros((len(KS), len(TARGETS)), np.uint32)
     before = np.zeros(len(KS), np.int64)
-    ef_before = 0
+    ef = ef_before = 0
     for ef in LADDER:
         found = ask(min(number, WALKED_MAX // ef), min(ef, KS[-1]), ef)
         for at, k in enumerate(KS):
@@ -165,16 +167,25 @@ def _climb(
                 reached = int(ONE * (1 - hole[at] * missed))
                 _note(widths[at], k, (ef_before, int(before[at])), (ef, reached))
                 before[at] = reached
-        goals = (widths > 0).sum(axis=1)
-        if goals.min() >= GOALS or (goals.max() >= GOALS and ef >= WIDER * int(widths[1, USUAL])):
+        if _is_done(widths, ef):
             break
         ef_before = ef
     for goal in range(len(TARGETS)):
         open_ = widths[:, goal] == 0
-        beyond = BEYOND * widths[:, goal - 1].astype(np.int64)
+        beyond = np.maximum(BEYOND * widths[:, goal - 1].astype(np.int64), ef)
         widths[open_, goal] = np.minimum(beyond, EF_MAX)[open_] if goal else EF_MAX
     # Fewer results are no harder to find, but fewer are less of a sample.
     return np.minimum.accumulate(widths[::-1])[::-1]
+
+
+def _is_done(widths: NDArray[np.uint32], ef: int) -> bool:
+    """Whether no width above `ef` need be tried. A place of `widths` is 0 as long as its target was
+    not reached: on easy data one result is found each time before ten were even asked for."""
+    goals = (widths > 0).sum(axis=1)
+    usual = widths[:, USUAL].astype(np.int64)
+    far = np.maximum(WIDER * usual[KS.index(10)], BEYOND * usual) <= ef
+    enough = far & (usual > 0) & (goals.max() >= GOALS)
+    return bool(((goals >= GOALS) | enough).all())
 
 
 def _note(

@@ -55,6 +55,13 @@ LANDING = 16
 """A walk over matching rows starts from so many rows nearest to the target, found by a walk over
 everything: the matches around it hang together, but what leads there need not match. With 48 it
 reads a tenth more lists, and finds no more of a million rows where 5 to 30 in a hundred match."""
+AROUND = 7
+"""Matches that the rows nearest to the target should hold before none among them means something:
+of a random filter that happens once in a thousand searches at most."""
+AROUND_MOST = 64
+"""A narrower beam is widened for that to at most so many rows."""
+AROUND_LESS = 8
+"""Where the nearest rows hold so many times fewer matches than others, the scan decides."""
 PART = 64
 """Rows whose distances are computed at once in a scan."""
 MORE = 16
@@ -319,6 +326,25 @@ def scan_listed(graph, scratch, how, target, request, listed):
 
 
 @part
+def land(graph, scratch, how, target, slots, request, opened, matching):
+    """Walk over everything to where the target is: how many entry points of a walk over matches are
+    in `scratch.pool`; -1 if the filter goes against the target. That walk sees it by the lists it
+    reads only where lists hold what is near. Under Dot they lead to long vectors, whatever the
+    target, and a narrow beam is soon far from it."""
+    linked = int64(graph.meta[LINKED_COUNT])
+    wanted = min((AROUND * linked + matching - 1) // max(1, matching), AROUND_MOST)
+    ef = max(request.ef, wanted)
+    count = walk(graph, scratch, how, target, 0, request.n, opened, ef, ef)
+    if count * matching >= AROUND * linked:
+        hits = 0
+        for at in range(count):
+            hits += int64(matches(graph, slots, request, key_row(scratch.pool[at]), LINKED))
+        if AROUND_LESS * hits * linked < count * matching:
+            return -1
+    return min(count, LANDING)
+
+
+@part
 def search_one(graph, scratch, how, target, slots, request, selected):
     """One query by the cheapest way that answers it: `selected` is the number of matching rows if
     they are listed (scan), -1 if there is no filter (plain walk), else -2 - their number (walk over
@@ -343,8 +369,9 @@ def search_one(graph, scratch, how, target, slots, request, selected):
         return -1 if short else count, 0  # short: the walk met an island of the graph
     matching = -2 - selected
     if matching * TWO_HOP_SHARE <= linked:
-        opened = walk(graph, scratch, how, target, 0, request.n, opened, request.ef, request.ef)
-        opened = min(opened, LANDING)
+        opened = land(graph, scratch, how, target, slots, request, opened, matching)
+        if opened < 0:
+            return -1, 1
         count = walk_two_hop(graph, scratch, how, target, slots, request, opened, matching)
     else:
         capacity = min(EF_MAX, 2 * request.ef * linked // max(1, matching) + 16)

@@ -214,7 +214,8 @@ class VectorIndex:
     ) -> tuple[Rows, NDArray[np.float32]]:
         """The `k` live rows nearest to `query` (dim,), best first, and their scores; ties by row.
 
-        `ef` AUTO: the width that was measured to reach the precision's target recall (`ef_for`).
+        `ef` AUTO: the width that was measured to reach the precision's target recall (`ef_for`);
+        a scan while there are too few rows to measure.
         `slots`: a mask over slots; only rows of set slots count. Fewer than `k` only if fewer
         match. Scores are exact, whatever the `precision`.
         """
@@ -237,6 +238,7 @@ class VectorIndex:
         """`search` for each of `queries` (q, dim) in one call: rows (q, k), scores (q, k) and how
         many of each are filled (q,); the rest is zero."""
         count = len(queries)
+        exact = exact or (ef == AUTO and self._unmeasured)
         ef = ef or self.ef_for(k, precision.target_recall, slots)
         rows = np.zeros((count, k), np.uint32)
         distances = np.zeros((count, k), np.float32)
@@ -288,6 +290,11 @@ class VectorIndex:
         return tuning.ef_for(self._columns.tuning.used, k, target, (passing, live))
 
     @property
+    def _unmeasured(self) -> bool:
+        """Whether no beam width was measured yet as there are too few rows for it."""
+        return self.calibrated_rows == 0 and self.live_count < calibration.ROWS_MIN
+
+    @property
     def calibrated_rows(self) -> int:
         """Live rows when beam widths were measured last; 0: never."""
         measured = self._columns.tuning.used
@@ -309,8 +316,10 @@ class VectorIndex:
         """Mean share of the true `k` nearest that `search` finds: for queries (q, dim), or for
         about so many stored vectors, each searched as if it were not stored (`calibration`). 1
         where there is nothing to find."""
-        ef = ef or self.ef_for(k, target_recall, slots)
         if isinstance(sample, int):
+            if ef == AUTO:
+                scanned = self._unmeasured
+                ef = calibration.SCAN if scanned else self.ef_for(k, target_recall, slots)
             ground = calibration.Ground(self._columns, self._graph, self.measure, self._scratches)
             own = calibration.sample(self._columns, sample)
             mask = None if slots is None else _plain(slots)
@@ -318,11 +327,14 @@ class VectorIndex:
                 calibration.left_out(ground, own, (k, width), mask, (1, map)) for width in (ef, 0)
             )
         else:
+            precision = Precision(target_recall=target_recall)
             sign = -1 if larger_is_better(self.options.metric) else 1
             found, truth = (
                 calibration.answers(sign * scores, counts)
                 for _, scores, counts in (
-                    self.search_many(sample, k, ef=ef, slots=slots, exact=exact)
+                    self.search_many(
+                        sample, k, ef=ef, slots=slots, exact=exact, precision=precision
+                    )
                     for exact in (False, True)
                 )
             )

@@ -60,6 +60,34 @@ def test_the_target_is_reached(index, k):
     assert index.recall(queries, k, ef=4_096) >= 0.999
 
 
+def test_few_vectors_of_hard_data_are_found():
+    """There is a graph from 1,024 vectors on, and there are measured widths from 2,048 on."""
+    rng = np.random.default_rng(3)
+    index = balsadb.Index(512, "Euclid", m=4, ef_construct=16, threads=1)
+    index.add(rng.normal(size=(1_200, 512)))
+    index.optimize()
+    queries = rng.normal(size=(50, 512))
+    assert index._index.linked_count == 1_200
+    assert index.recall(queries, 10, ef=64) < 0.95, "hard"
+    for mask in (None, np.arange(1_200) % 4 > 0):
+        assert index.recall(queries, 10, filter=mask) == 1
+        assert index.recall(40, 10, filter=mask) == 1
+    found = index.search(queries, 10)[0]
+    assert np.array_equal(found, index.search(queries, 10, target_recall=0.5)[0])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_after_optimize_all_copies_are_found(seed):
+    """Many copies of few vectors: islands of the graph, before."""
+    rng = np.random.default_rng(seed)
+    values = rng.normal(size=(52, 1))
+    index = balsadb.Index(1, "Euclid", m=8, ef_construct=64, threads=1)
+    index.add(values[rng.integers(52, size=2_600)])
+    index.optimize()
+    assert index.recall(values, 10, ef=64) == 1
+    assert index.check() == []
+
+
 def test_recall_is_what_search_finds(index):
     queries = vectors(100, 8)
     found, _ = index.search(queries, 10, ef=16)

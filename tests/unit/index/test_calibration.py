@@ -14,7 +14,15 @@ from balsadb.index import (
     compile_all,
     edit,
 )
-from balsadb.index.calibration import Answers, Ground, answers, left_out, recalls, sample
+from balsadb.index.calibration import (
+    Answers,
+    Ground,
+    _climb,
+    answers,
+    left_out,
+    recalls,
+    sample,
+)
 from balsadb.index.flat import nearest
 from balsadb.index.options import EF_MAX
 from balsadb.index.tuning import (
@@ -152,6 +160,50 @@ def test_it_is_measured_again_when_rows_came_or_went():
     index.tombstone(np.arange(0, 3_500, dtype=np.uint32))
     assert edit.CALIBRATE in kinds(index)
     assert index.calibrated_rows == 2_500
+
+
+def easy(kind: str) -> tuple[np.ndarray, np.ndarray]:
+    """Vectors and queries whose nearest one is found by the narrowest beam."""
+    rng = np.random.default_rng(8)
+    if kind == "copies":
+        values = rng.integers(0, 12, (4_200, 2)).astype(np.float32)
+        return values[:4_000], values[4_000:] + np.float32(0.25)
+    dim = 2 if kind == "flat clusters" else DIM
+    places = 5 * rng.normal(size=(50, dim))[rng.integers(0, 50, 4_200)]
+    values = (places + 0.2 * rng.normal(size=places.shape)).astype(np.float32)
+    return values[:4_000], values[4_000:]
+
+
+@pytest.mark.parametrize("kind", ["clusters", "flat clusters", "copies"])
+def test_easy_data_gets_narrow_beams(kind):
+    values, queries = easy(kind)
+    index = VectorIndex(ColumnSet(), "v", IndexOptions(values.shape[1], Metric.EUCLID))
+    index.add(np.arange(len(values), dtype=np.uint32), values)
+    kinds(index)
+    half = np.arange(len(values)) % 2 == 0
+    for k, widest in ((1, 32), (10, 64), (100, 200)):
+        for slots in (None, half):
+            assert index.ef_for(k, 0.95, slots) <= widest
+            assert index.recall(queries, k, slots=slots) >= 0.935
+    assert index.ef_for(100, 0.99) <= 400
+
+
+def test_a_target_that_was_missed_takes_more_than_the_widths_tried():
+    """The nearest is always found; of 128 queries, two find nothing else at any width."""
+    truth = answers(np.zeros((128, 100), np.float32), np.full(128, 100))
+    asked = [0]
+
+    def ask(number: int, k: int, ef: int) -> Answers:
+        asked.append(ef)
+        counts = np.where((np.arange(number) % 64 == 0) & (ef > 0), 1, k)
+        return answers(np.zeros((number, k), np.float32), counts) if ef > 0 else truth
+
+    widths = _climb(ask, 128, (1.0, 1.0, 1.0))
+    assert (widths[0] <= 8).all()
+    assert (widths[1:, TARGETS.index(9_500)] == [10, 100]).all()
+    assert (widths[1:, TARGETS.index(9_800)] >= max(asked)).all()
+    assert (widths[1:, TARGETS.index(9_800)] <= EF_MAX // 8).all()
+    assert 200 <= max(asked) <= 300, "no wider than the answer is worth"
 
 
 def test_few_rows_are_not_worth_it():
