@@ -57,7 +57,7 @@ everything: the matches around it hang together, but what leads there need not m
 reads a tenth more lists, and finds no more of a million rows where 5 to 30 in a hundred match."""
 AROUND = 7
 """Matches that the rows nearest to the target should hold before none among them means something:
-of a random filter that happens once in a thousand searches at most."""
+of a random filter that happens in two or three of a thousand searches at most."""
 AROUND_MOST = 64
 """A narrower beam is widened for that to at most so many rows."""
 AROUND_LESS = 8
