@@ -120,7 +120,7 @@ class Twin:
 
 def wider(ef: int, linked: int, matching: int) -> int:
     """By how much the beam is wider: a quarter, up to half as much again where few match."""
-    return int(np.clip(ef * linked // (14 * max(1, matching)), ef // 4, 3 * ef // 2))
+    return int(np.clip(ef * linked // (18 * max(1, matching)), ef // 4, 3 * ef // 2))
 
 
 @QUICK
