@@ -77,6 +77,7 @@ def test_no_election_in_five_minutes_at_rest(nodes: int) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.chaos  # minutes: with `make chaos`, not with the slow ones of each change
 @pytest.mark.parametrize("nodes", [3, 5])
 def test_no_election_in_an_hour_at_rest(nodes: int) -> None:
     rest(nodes, 3600)

@@ -10,9 +10,9 @@ import pytest
 from tests.simulation.knobs import Knobs, full_knobs, rough_knobs
 from tests.simulation.world import run_seed
 
-SEEDS = 200
-ROUGH_SEEDS = 50
-FULL_SEEDS = 50
+SEEDS = 100
+ROUGH_SEEDS = 20
+FULL_SEEDS = 20
 BLOCK = 10
 ROOT = Path(__file__).resolve().parents[2]
 
