@@ -162,6 +162,8 @@ def test_a_node_is_taken_in_follows_gets_a_vote_and_comes_back(
 
 def test_what_is_refused_changes_nothing(member: Running, tmp_path: Path) -> None:
     taken = member.address.rpartition(":")[2]
+    # Last of all a node logs which disk it has.
+    wait_for(lambda: all(member.do(member.node.service.status())["members"].values()))
     before = member.last_index()
     for settings, said in (
         (joiner(member, 31, tmp_path, cluster_secret="x"), "another secret"),
