@@ -18,7 +18,7 @@ import msgspec
 
 from balsadb.cluster.settings import NodeSettings
 from balsadb.cluster.wire import HEADER_SECRET
-from balsadb.errors import Corruption, ForeignDataDir, InvalidInput
+from balsadb.errors import REJOIN, Corruption, ForeignDataDir, InvalidInput
 from balsadb.storage import Files, cluster_id
 from balsadb.types import ClusterId, NodeId
 
@@ -131,9 +131,9 @@ def read(files: Files) -> Welcome | None:
         if zlib.crc32(sealed.welcome) == sealed.crc32:
             return msgspec.json.decode(sealed.welcome, type=Welcome)
         why = "the checksum does not match"
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         why = f"not readable ({error})"
-    raise Corruption(f"{JOINED_NAME}: {why}. Restore the file, or join as a new node")
+    raise Corruption(f"{JOINED_NAME}: {why}. Restore the file, or join as a new node: {REJOIN}")
 
 
 def write(files: Files, welcome: Welcome) -> None:

@@ -6,6 +6,7 @@ not spoken yet, is welcomed again.
 """
 
 import asyncio
+import contextlib
 import time
 from typing import TYPE_CHECKING
 
@@ -85,14 +86,14 @@ class Reception:
             if left_s <= 0:
                 return _refusal(QuorumLost("the cluster has no leader now"))
             try:
-                leader = service.shell.driver.leader
-                if service.is_leader():
-                    return await self.add_here(request)
-                if leader:
-                    call = service.shell.call(leader, KIND_ADD, payload, left_s)
-                    return _refusals.decode(await asyncio.wrap_future(call))
-            except NotLeader:
-                pass  # surely not sent: wait for the connection or for the next leader
+                # Not sent: the connection comes back, or another node leads.
+                with contextlib.suppress(NotLeader):
+                    leader = service.shell.driver.leader
+                    if service.is_leader():
+                        return await self.add_here(request)
+                    if leader:
+                        call = service.shell.call(leader, KIND_ADD, payload, left_s)
+                        return _refusals.decode(await asyncio.wrap_future(call))
             except BalsaError as error:
                 return _refusal(error)
             await asyncio.sleep(POLL_S)

@@ -368,3 +368,10 @@ def test_a_node_on_every_address_says_where_it_is() -> None:
     found.check()
     assert joining.peer_address(found) == "b:7"
     assert joining.peer_address(NodeSettings(peer_host="::1", peer_port=5)) == "[::1]:5"
+
+
+@pytest.mark.parametrize("rot", [b"", b"[" * 50_000, b'{"welcome":"\xff","crc32":1}', b"\xff\xfe"])
+def test_a_file_of_any_bytes_is_corruption_and_says_what_to_do(tmp_path: Path, rot: bytes) -> None:
+    (tmp_path / joining.JOINED_NAME).write_bytes(rot)
+    with pytest.raises(Corruption, match=r"JOINED.*balsadb node rejoin"):
+        joining.read(RealFiles(str(tmp_path)))
