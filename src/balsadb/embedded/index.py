@@ -155,8 +155,14 @@ class Index:
             self._store(numbers[part], rows[part], known=known)
             self._link(TAIL_ROWS_MAX)
         if 2 * len(rows) >= self._index.linked_count:  # a load, not a trickle
-            self._apply(self._index.plan_calibration(**self._spread()))
+            self._finish_load()
         return numbers
+
+    def _finish_load(self) -> None:
+        """What looks at the whole graph: that a path leads to each vector, and its beam widths."""
+        while self._apply(self._index.plan_bridges(**self._spread())):
+            pass
+        self._apply(self._index.plan_calibration(**self._spread()))
 
     def _new_ids(self, count: int) -> Ids:
         first = int(self._next_id.data[0])
@@ -200,8 +206,8 @@ class Index:
         """Bring everything up to date: link every vector, free what was deleted, make the codes,
         measure again which `ef` reaches which recall if many vectors came or went, and see that a
         path leads to each. Worth a call after the last `add` or `delete` of many, and before
-        `save`. Searches do without it, a little slower, but where there are many copies of few
-        vectors, no `ef` may find some of them before."""
+        `save`. Searches do without it, a little slower, but where many copies of few vectors came
+        a few at a time, no `ef` may find some of them before."""
         with self._lock.exclusive():
             self._link(0)
 

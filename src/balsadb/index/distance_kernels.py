@@ -76,13 +76,15 @@ class Graph(NamedTuple):
 
 
 class Scratch(NamedTuple):
-    """Memory of one search. `visited` uint8 (rows,); `matches` and `measured` uint32 (rows,): rows
-    to scan and their coded distances; `packed` uint8: a mask in bits; `pool` and `results` uint64;
-    `fresh` and `bits` uint32: rows and their distances; `survivors` uint64; `code` uint8: the coded
-    query; `counters` int64: distances computed, visited epoch, one more than the row that walks
-    shall not see (0: none)."""
+    """Memory of one search. `visited` uint8 (rows,) and, for layer 0, `seen` uint8, a bit a row:
+    what a walk met; `matches` and `measured` uint32 (rows,): rows to scan and their coded
+    distances; `packed` uint8: a mask in bits; `pool` and `results` uint64; `fresh` and `bits`
+    uint32: rows and their distances; `survivors` uint64; `code` uint8: the coded query; `counters`
+    int64: distances computed, visited epoch, one more than the row that walks shall not see (0:
+    none)."""
 
     visited: Any
+    seen: Any
     matches: Any
     measured: Any
     packed: Any

@@ -151,8 +151,13 @@ class Planner:
         if found is None and repairer.due(IDLE_SHARE):
             found = repairer.plan_repair(measure, slices, run)
         if found is None and repairer.look_over_due():
-            found = repairer.plan_bridges(measure, slices, run)
+            found = self.plan_bridges(slices, run)
         return found
+
+    def plan_bridges(self, slices: int, run: Run) -> bytes | None:
+        """An edit with paths to rows of the graph that none leads to; None: all can be reached."""
+        measure = measure_of(self._columns, self._options)
+        return self._repairer.plan_bridges(measure, slices, run)
 
     def plan_calibration(self, slices: int, run: Run, *, waiting: bool) -> bytes | None:
         """A CALIBRATE edit, if one is due; `waiting`: while rows may still wait to be linked."""

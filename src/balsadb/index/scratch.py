@@ -54,6 +54,7 @@ class ScratchPool:
         counters[EPOCH] = 0
         return Scratch(
             visited=np.zeros(roomy, np.uint8),
+            seen=np.empty(roomy // 8 + 1, np.uint8),
             matches=np.empty(roomy, np.uint32),
             measured=np.empty(roomy, np.uint32),
             packed=np.empty(roomy // 8 + 1, np.uint8),

@@ -300,6 +300,11 @@ class VectorIndex:
         measured = self._columns.tuning.used
         return int(measured[tuning.ROWS_MEASURED]) if len(measured) else 0
 
+    def plan_bridges(self, *, slices: int = 1, run: Run = map) -> bytes | None:
+        """An edit with paths to rows of the graph that none leads to, whether many came or went or
+        not; None if all can be reached. Another look may follow: one edit is of one layer."""
+        return self._planner.plan_bridges(slices, run)
+
     def plan_calibration(self, *, slices: int = 1, run: Run = map) -> bytes | None:
         """The edit that measures beam widths now, if it is due, whether rows wait or not."""
         return self._planner.plan_calibration(slices, run, waiting=False)

@@ -102,6 +102,47 @@ def fresh_neighbours(links, place, n, scratch, epoch):
 
 
 @part
+def forget_seen(scratch, n):
+    """Of `n` rows no one is seen but a hidden one. Walks of layer 0 keep a bit a row: that stays in
+    the cache beside all else, where a byte a row is one more wait for memory for every row of every
+    list; clearing it costs microseconds a million rows. Upper layers hold few rows, and clear
+    nothing (`next_epoch`)."""
+    scratch.seen[: (n >> 3) + 1] = 0
+    if scratch.counters[HIDDEN]:
+        see(scratch, uint64(scratch.counters[HIDDEN] - 1))
+
+
+@part
+def see(scratch, row):
+    """Mark a row as seen; 1 if it was not, else 0."""
+    byte, bit = uint64(row) >> uint64(3), uint64(row) & uint64(7)
+    old = uint64(scratch.seen[byte])
+    scratch.seen[byte] = np.uint8(old | (uint64(1) << bit))
+    return uint64(1) ^ ((old >> bit) & uint64(1))
+
+
+@part
+def is_seen(scratch, row):
+    """Whether a row was seen."""
+    bits = uint64(scratch.seen[uint64(row) >> uint64(3)]) >> (uint64(row) & uint64(7))
+    return bits & uint64(1) != 0
+
+
+@part
+def unseen_neighbours(links, row, n, scratch):
+    """`fresh_neighbours` of layer 0, by bits."""
+    fresh = scratch.fresh
+    count, rows = uint64(0), uint64(n)
+    degree = min(int64(links[row, 0]), links.shape[1] - 1)
+    for at in range(1, degree + 1):
+        near = uint64(links[row, at])
+        if near < rows:
+            fresh[count] = uint32(near)
+            count += see(scratch, near)
+    return int64(count)
+
+
+@part
 def start_at(graph, how, target, scratch, row):
     """Make `row` the only key of the pool, not expanded."""
     scratch.fresh[0] = uint32(row)
@@ -140,11 +181,16 @@ def walk(graph, scratch, how, target, layer, n, count, ef, reach):
     pool, fresh, bits = scratch.pool, scratch.fresh, scratch.bits
     links = graph.links0 if layer == 0 else graph.upper_links
     lists, list_bytes = address_of(links), uint64(links.shape[1] * 4)
-    epoch = next_epoch(scratch)
     count = min(count, ef)
+    if layer == 0:
+        forget_seen(scratch, n)
+    epoch = next_epoch(scratch) if layer else np.uint8(0)
     for at in range(count):
         pool[at] &= ~EXPANDED
-        scratch.visited[key_row(pool[at])] = epoch
+        if layer == 0:
+            see(scratch, key_row(pool[at]))
+        else:
+            scratch.visited[key_row(pool[at])] = epoch
     position, computed = 0, 0
     while position < min(count, reach):
         key = pool[position]
@@ -156,7 +202,10 @@ def walk(graph, scratch, how, target, layer, n, count, ef, reach):
         place = list_of(graph, layer, key_row(key))
         if place < 0:
             continue
-        found = fresh_neighbours(links, place, n, scratch, epoch)
+        if layer == 0:
+            found = unseen_neighbours(links, place, n, scratch)
+        else:
+            found = fresh_neighbours(links, place, n, scratch, epoch)
         distance_bits(graph, how, target, fresh, found, bits)
         computed += found
         bound = pool[count - 1] if count == ef else ~uint64(0)
@@ -211,11 +260,12 @@ def walk_matching(graph, scratch, how, target, slots, request, limits):
     pool, results, fresh, bits = scratch.pool, scratch.results, scratch.fresh, scratch.bits
     ef = request.ef
     lists, list_bytes = address_of(graph.links0), uint64(graph.links0.shape[1] * 4)
-    epoch, capacity, budget = next_epoch(scratch), limits.capacity, limits.budget
+    capacity, budget = limits.capacity, limits.budget
+    forget_seen(scratch, request.n)
     count, kept, position, computed = min(limits.opened, capacity), 0, 0, 0
     for at in range(count):
         pool[at] &= ~EXPANDED
-        scratch.visited[key_row(pool[at])] = epoch
+        see(scratch, key_row(pool[at]))
         if kept < ef and matches(graph, slots, request, key_row(pool[at]), LINKED):
             results[kept] = pool[at]
             kept += 1
@@ -230,7 +280,7 @@ def walk_matching(graph, scratch, how, target, slots, request, limits):
             break
         pool[position] = key | EXPANDED
         position += 1
-        found = fresh_neighbours(graph.links0, key_row(key), request.n, scratch, epoch)
+        found = unseen_neighbours(graph.links0, key_row(key), request.n, scratch)
         distance_bits(graph, how, target, fresh, found, bits)
         computed += found
         bound = pool[count - 1] if count == capacity else ~uint64(0)
@@ -296,19 +346,22 @@ def passing(graph, scratch, place, straight):
 
 
 @part
-def matching_neighbours(graph, how, scratch, request, row, epoch):
+def matching_neighbours(graph, how, scratch, request, row):
     """Rows that match among the neighbours of `row` and the neighbours of the first STEPS of them
     that do not, unseen so far, into `scratch.fresh`: (how many, lists read, rows looked at, those
     of them that passed). Marks what it lists, and its own neighbours: no list is read twice. Reads
     no further list once there are ENOUGH. The codes of what it lists are under way when it ends."""
-    visited, fresh, bits = scratch.visited, scratch.fresh, scratch.bits
+    fresh, bits = scratch.fresh, scratch.bits
+    biases = address_of(graph.bias)
     codes, row_bytes = address_of(graph.codes), uint64(code_bytes(how))
     lists, list_bytes = address_of(graph.links0), uint64(graph.links0.shape[1] * 4)
-    tested = fresh_neighbours(graph.links0, row, request.n, scratch, epoch)
+    tested = unseen_neighbours(graph.links0, row, request.n, scratch)
     found, passed = 0, 0
     for at in range(tested):
         near = fresh[at]
-        good = passes(graph, scratch, near, request.straight) & int64(graph.state[near] == LINKED)
+        good = passes(graph, scratch, near, request.straight)
+        if good:  # states are one more wait for memory, and few pass
+            good = int64(graph.state[near] == LINKED)
         fresh[found] = near
         bits[passed] = near  # nothing else is in use there now
         found += good
@@ -326,12 +379,15 @@ def matching_neighbours(graph, how, scratch, request, row, epoch):
         hits += count
         for at in range(count):
             near = int64(scratch.survivors[at])
-            if near < request.n and visited[near] != epoch and graph.state[near] == LINKED:
-                visited[near] = epoch
+            if near >= request.n or is_seen(scratch, near):
+                continue
+            if graph.state[near] == LINKED:
+                see(scratch, near)
                 fresh[found] = uint32(near)
                 found += 1
                 if how.coded:
                     fetch(codes, near, row_bytes)
+                    prefetch(biases + uint64(4) * uint64(near))
     return found, read, tested, hits
 
 
@@ -367,11 +423,11 @@ def walk_two_hop(graph, scratch, how, target, slots, request, opened, matching):
     wider = min(max(wider, request.ef // WIDER_LEAST), request.ef * WIDER_MOST // 2)
     ef = min(request.ef + wider, EF_MAX)
     lists, list_bytes = address_of(graph.links0), uint64(graph.links0.shape[1] * 4)
-    epoch = next_epoch(scratch)
+    forget_seen(scratch, request.n)
     kept, position, cost, hits, tests, row = 0, 0, 0, 0, 0, 0
     for at in range(opened):
         key = scratch.pool[at] & ~EXPANDED
-        scratch.visited[key_row(key)] = epoch
+        see(scratch, key_row(key))
         scratch.pool[at] = key | EXPANDED
         if matches(graph, slots, request, key_row(key), LINKED):
             scratch.pool[at] = key
@@ -388,7 +444,7 @@ def walk_two_hop(graph, scratch, how, target, slots, request, opened, matching):
                 break
             results[position] |= EXPANDED
             row = key_row(results[position])
-        found, read, tested, passed = matching_neighbours(graph, how, scratch, request, row, epoch)
+        found, read, tested, passed = matching_neighbours(graph, how, scratch, request, row)
         if tests * matching < HITS * request.n:  # the first lists read are those around the target
             hits, tests = hits + passed, tests + tested
             if tests * matching >= HITS * request.n and rare(hits, tests, matching, request.n):

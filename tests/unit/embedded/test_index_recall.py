@@ -77,13 +77,17 @@ def test_few_vectors_of_hard_data_are_found():
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_after_optimize_all_copies_are_found(seed):
-    """Many copies of few vectors: islands of the graph, before."""
+@pytest.mark.parametrize("rows_at_once", [2_600, 50], ids=["a load", "a trickle and optimize"])
+def test_all_copies_are_found(seed, rows_at_once):
+    """Many copies of few vectors are islands of the graph, if nothing looks for such."""
     rng = np.random.default_rng(seed)
     values = rng.normal(size=(52, 1))
     index = balsadb.Index(1, "Euclid", m=8, ef_construct=64, threads=1)
-    index.add(values[rng.integers(52, size=2_600)])
-    index.optimize()
+    rows = values[rng.integers(52, size=2_600)]
+    for first in range(0, len(rows), rows_at_once):
+        index.add(rows[first : first + rows_at_once])
+    if rows_at_once < len(rows):
+        index.optimize()
     assert index.recall(values, 10, ef=64) == 1
     assert index.check() == []
 
