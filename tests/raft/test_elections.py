@@ -291,6 +291,22 @@ def test_a_node_that_votes_resets_its_timer():
     assert not bodies(solo.tick(14), VoteRequest)
 
 
+@pytest.mark.parametrize("meets", ["by its timer's follower", "by stepping down"])
+def test_a_short_timeout_does_not_outlive_the_first_word_of_a_leader(meets):
+    """Hosts draw short ones at a start, when no leader is known: a node that found one would
+    campaign after its first few silent ticks."""
+    solo = Solo(node=2, election_timeout=lambda term: 4, election_ticks=10)
+    if meets == "by stepping down":
+        solo.raft.campaign()
+        solo.drain()
+    else:
+        solo.receive(3, EMPTY_VOTE, term=1)
+    solo.receive(1, Heartbeat(LogIndex(0)), term=1)
+    assert solo.status.leader == 1
+    assert not bodies(solo.tick(13), VoteRequest)
+    assert bodies(solo.tick(), VoteRequest)
+
+
 def test_votes_of_strangers_and_second_answers_do_not_count():
     solo = Solo()
     solo.raft.campaign()

@@ -28,6 +28,8 @@ class Follower(Role):
     def __init__(self, core: Core) -> None:
         super().__init__(core)
         self._timeout = core.draw_timeout()
+        if core.leader != NO_NODE:
+            self._be_patient()
         self._reads = ForwardedReads()
 
     def tick(self) -> Transition | None:
@@ -87,8 +89,16 @@ class Follower(Role):
         assert self.core.leader in (NO_NODE, leader), (
             f"two leaders in term {self.core.term}: {self.core.leader} and {leader}"
         )
+        if self.core.leader == NO_NODE:
+            self._be_patient()
         self.core.leader = leader
         self.election_elapsed = 0
+
+    def _be_patient(self) -> None:
+        """A leader speaks: a short timeout was drawn for a node that none spoke to."""
+        ticks = self.core.options.election_ticks
+        if self._timeout < ticks:
+            self._timeout += ticks
 
     def _append(self, leader: NodeId, request: AppendRequest) -> None:
         """Raft figure 2, AppendEntries, and the faster back-off of section 5.3."""
