@@ -126,7 +126,10 @@ def metrics() -> str:
 
         def get(self, key: str, default: Any = None) -> Any:
             del default
-            groups = {"checkpoint", "snapshot", "linker", "frames", "longest_lock_hold", "codes"}
+            groups = {
+                *("checkpoint", "snapshot", "linker", "frames"),
+                *("longest_lock_hold", "codes", "disk"),
+            }
             if key in {"peers", "addresses"}:
                 return {"2": {"lag": 0}}
             return Everything() if key in groups else {"wal": 0} if key == "queues" else 0

@@ -52,6 +52,16 @@ _GAUGES = (
         ("codes", "epoch"),
     ),
     (
+        "balsadb_disk_free_bytes",
+        "Bytes free where the data directory lies, as last measured",
+        ("disk", "free_bytes"),
+    ),
+    (
+        "balsadb_disk_stalled_seconds",
+        "How long a sync of the log has hung; 0 unless it hangs",
+        ("disk", "stalled_s"),
+    ),
+    (
         "balsadb_lock_hold_longest_milliseconds",
         "Longest hold of the interpreter lock since the start",
         ("longest_lock_hold", "longest_ms"),

@@ -165,6 +165,7 @@ def test_metrics_are_well_formed_and_count_requests():
         "addresses": {"2": "a:1", "3": "b:2"},
         "queues": {"wal": 2},
         "checkpoint": {"index": 5, "written": 1},
+        "disk": {"free_bytes": 1 << 30, "stalled_s": 2.5},
         "longest_lock_hold": {"longest_ms": 12.5},
         "unheard_of": {"x": []},
     }
@@ -185,6 +186,8 @@ def test_metrics_are_well_formed_and_count_requests():
     assert found["balsadb_peer_lag", ("peer", "2")] == 4
     assert found["balsadb_queue_depth", ("queue", "wal")] == 2
     assert found["balsadb_checkpoint_index",] == 5
+    assert found["balsadb_disk_free_bytes",] == 1 << 30
+    assert found["balsadb_disk_stalled_seconds",] == 2.5
     assert found["balsadb_lock_hold_longest_milliseconds",] == 12.5
     assert found["balsadb_distances_total",] == 0
     key = (
