@@ -80,6 +80,8 @@ class Knobs:
     half-written; else both happen at once, and only a crash in a write does that."""
     replaces: bool = False
     """An operator takes lost nodes out of the cluster, and strangers in for them."""
+    versions: bool = False
+    """Each start of a node is by chance of this version of the code or of a later one."""
     trusts_reads: bool = False
     """Reads are judged by the history of what clients saw, and by nothing else."""
 
@@ -160,4 +162,5 @@ def full_knobs(seed: int) -> Knobs:
     # Batches of several sectors, long under way: a power cut can tear them.
     knobs.writes_early = chance.random() < 0.7
     knobs.padding_max = chance.choice((100, 1500, 4000))
+    knobs.versions = chance.random() < 0.4
     return knobs

@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 from balsadb.cluster.boot import Boot
@@ -16,6 +17,7 @@ from balsadb.storage import WalHeader
 from balsadb.types import DiskId, NodeId
 from tests.simulation.disk import SimDisk, SimulatedCrash
 from tests.simulation.register import Register
+from tests.simulation.versions import of_next_version
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -61,6 +63,8 @@ class SimNode:
         """Whether its disk was replaced; then it is refused wherever it is known."""
         self.lost = False
         """Whether it said that its disk is not what it was; it is not started again."""
+        self.is_newer = False
+        """Whether it runs a later version of the code now (`versions`)."""
         self.driver: Driver
         self.boot: Boot
         self.fatal: BaseException | None = None
@@ -81,6 +85,10 @@ class SimNode:
         self.alive = True
         self.fatal = None
         knobs = world.knobs
+        if knobs.versions:
+            # Not from the world's chance: a seed is what it is without this.
+            self.is_newer = Random(f"{world.seed} {self.node} {self.life}").random() < 0.5
+            world.faults["start of a later version"] += self.is_newer
         try:
             header = WalHeader(CLUSTER, NodeId(self.node), DiskId(self.disk_id))
             self.boot = Boot.recover(
@@ -157,8 +165,9 @@ class SimNode:
             self.crash()
             return
         for send in effects.sends:
-            world.trace_bytes(send.data)
-            world.network.send(self.node, send.target, send.data)
+            data = of_next_version(send.data) if self.is_newer else send.data
+            world.trace_bytes(data)
+            world.network.send(self.node, send.target, data)
         for work in effects.wal:
             world.checker.wal_issued(self.node, work)
             self._enqueue("wal", work)
