@@ -1,15 +1,16 @@
 """The mutants: a place in the source, the line as it is, and the bug.
 
 Each is a bug that some implementation of Raft had, or that the paper warns of. `suite` names the
-simulator that must find it: "raft" (`tests.raft.run`, the core alone), "nodes"
-(`tests.simulation.run`: whole nodes with disks), "rough" (the same with more kinds of faults),
-"changing" (whole nodes whose members change), or "reads" (whole nodes; no check looks at a read
-but that of the history that the clients saw, which must find stale ones by itself).
+simulator that must find it: "raft" (`tests.raft.run`, the core alone), "elections" (the same with
+faults that aim at elections), "nodes" (`tests.simulation.run`: whole nodes with disks), "rough"
+(the same with more kinds of faults), "changing" (whole nodes whose members change), or "reads"
+(whole nodes; no check looks at a read but that of the history that the clients saw, which must find
+stale ones by itself).
 """
 
 from typing import Final, Literal, NamedTuple
 
-Suite = Literal["raft", "nodes", "rough", "changing", "reads"]
+Suite = Literal["raft", "elections", "nodes", "rough", "changing", "reads"]
 
 
 class Mutant(NamedTuple):

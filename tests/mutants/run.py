@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "src" / "balsadb"
 COMMANDS = {
     "raft": ["tests.raft.run"],
+    "elections": ["tests.raft.run", "--elections"],
     "nodes": ["tests.simulation.run"],
     "rough": ["tests.simulation.run", "--rough"],
     "changing": ["tests.simulation.run", "--changing"],

@@ -2,10 +2,13 @@
 
 import sys
 
-from tests.raft.simulation import run_seed
+from tests.raft import elections, simulation
 from tests.seeds import Suite, main
 
-SUITES = (Suite("core", "messages between cores", run_seed),)
+SUITES = (
+    Suite("core", "messages between cores", simulation.run_seed),
+    Suite("elections", "short reigns: faults aim at elections", elections.run_seed),
+)
 
 if __name__ == "__main__":
     sys.exit(main(__doc__ or "", SUITES))

@@ -336,8 +336,12 @@ class Simulation:
 
 def run_seed(seed: int) -> Run:
     """Both phases of a seed; raises what it finds."""
-    simulation = Simulation(seed).run()
-    network = simulation.network
+    return run_simulation(Simulation(seed))
+
+
+def run_simulation(simulation: Simulation) -> Run:
+    """Both phases, and what they came to."""
+    network = simulation.run().network
     faults = Counter({kind: times for kind, times in simulation.faults.items() if kind})
     faults["member change done"] = network.changes
     return Run(simulation._sequence, network.trace_hash(), +faults)
