@@ -88,7 +88,7 @@ TABLE: tuple[Setting, ...] = (
     Setting(
         "checkpoint_log_bytes",
         "--checkpoint-log-bytes",
-        "Bytes of log after which a checkpoint is written.",
+        "Bytes of log after which a checkpoint is written; 100,000 entries are enough too.",
     ),
     Setting("log_tail_bytes", "--log-tail-bytes", "Bytes of log kept for followers that lag."),
     Setting("log_bytes_max", "--log-bytes-max", "Bytes of log at which writes are refused (429)."),

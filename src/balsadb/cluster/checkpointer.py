@@ -1,8 +1,9 @@
 """When to write a checkpoint, and how much of the log may go afterwards.
 
-A checkpoint starts when the log applied since the last one exceeds a size: the freeze travels
-through the apply queue, so it falls between two entries, and the chunks are written by a job while
-entries go on being applied. When it is durable, Raft and the WAL drop the log before it, except
+A checkpoint starts when the log applied since the last one exceeds a size, or a number of entries:
+a start applies them again, and small ones take their time too. The freeze travels through the apply
+queue, so it falls between two entries, and the chunks are written by a job while entries go on
+being applied. When it is durable, Raft and the WAL drop the log before it, except
 
 * a tail of `log_tail_bytes`, so that a node that was away briefly needs no snapshot;
 * what a follower that is active, or is fetching a snapshot, still needs, until the log exceeds
@@ -36,6 +37,8 @@ class Checkpointer:
         self._total_bytes = 0
         self._bytes_at_last = 0
         self._bytes_before = 0
+        self._entries_since = 0
+        self._entries_before = 0
         self._now = 0
         self._not_before = 0
         self._hurry = False
@@ -56,6 +59,7 @@ class Checkpointer:
     def applied(self, entries: Sequence[Entry]) -> None:
         """These entries are applied."""
         self._total_bytes += sum(map(entry_bytes, entries))
+        self._entries_since += len(entries)
         step = max(self._options.checkpoint_log_bytes >> 4, 1)
         if self._total_bytes - self._marks[-1].total_bytes >= step:
             self._marks.append(LogMark(entries[-1].index, self._total_bytes))
@@ -69,14 +73,20 @@ class Checkpointer:
         """Whether a checkpoint should start now."""
         if self.running is not None or self._now < self._not_before:
             return False
-        least = 0 if self._hurry else self._options.checkpoint_log_bytes
-        return self.log_bytes_since > least
+        if self._hurry:
+            return self.log_bytes_since > 0
+        options = self._options
+        return (
+            self.log_bytes_since > options.checkpoint_log_bytes
+            or self._entries_since > options.checkpoint_entries
+        )
 
     def started(self, job_id: int) -> None:
         """A freeze was queued under this job id."""
         self.running = job_id
         self._bytes_before = self._bytes_at_last
         self._bytes_at_last = self._total_bytes
+        self._entries_before, self._entries_since = self._entries_since, 0
         self._not_before = self._now + (self._options.hurried_checkpoint_ticks * self._hurry)
 
     def ended(self) -> None:
@@ -88,6 +98,7 @@ class Checkpointer:
         self.running = None
         self.given_up += 1
         self._bytes_at_last = self._bytes_before
+        self._entries_since += self._entries_before
         self._not_before = self._now + self._options.hurried_checkpoint_ticks
 
     def durable(self, index: LogIndex) -> None:
@@ -100,6 +111,7 @@ class Checkpointer:
         self.index = max(self.index, index)
         self._marks = deque([LogMark(index, self._total_bytes)])
         self._bytes_at_last = self._total_bytes
+        self._entries_since = 0
 
     def compact_to(self, needed: Iterable[LogIndex], log_bytes: int) -> LogIndex:
         """The log may be dropped up to here (0: nothing to drop). `needed`: the last log index

@@ -44,6 +44,8 @@ class DriverOptions:
 
     # Checkpoints.
     checkpoint_log_bytes: int = 64 << 20
+    checkpoint_entries: int = 100_000
+    """Applied since the last checkpoint: either of the two is enough for the next."""
     log_tail_bytes: int = 16 << 20
     log_bytes_max: int = 512 << 20
     log_memory_bytes_max: int = 1 << 30

@@ -1,5 +1,7 @@
 """Small parts of the driver, each alone."""
 
+from dataclasses import replace
+
 import msgspec
 import pytest
 
@@ -333,6 +335,26 @@ def test_a_checkpoint_is_due_by_bytes_and_keeps_a_tail() -> None:
     assert checkpointer.compact_to([], 2000) == 17, "300 bytes are three entries"
     assert checkpointer.compact_to([LogIndex(12)], 2000) == 12, "a follower still needs them"
     assert checkpointer.compact_to([LogIndex(12)], 6000) == 17, "unless the log is too long"
+
+
+def test_a_checkpoint_is_due_by_entries_too() -> None:
+    """A start applies what no checkpoint has: many small entries take long as well."""
+    checkpointer = Checkpointer(replace(OPTIONS, checkpoint_entries=5), LogIndex(0))
+    checkpointer.applied(entries(1, 5, size=0))
+    assert not checkpointer.is_due()
+    checkpointer.applied(entries(6, 1, size=0))
+    assert checkpointer.is_due()
+    checkpointer.started(1)
+    checkpointer.applied(entries(7, 3, size=0))
+    checkpointer.failed()
+    assert checkpointer.log_bytes_since == 9 * 32
+    checkpointer.started(2)
+    checkpointer.ended()
+    checkpointer.applied(entries(10, 5, size=0))
+    assert not checkpointer.is_due()
+    checkpointer.restored(LogIndex(50))
+    checkpointer.applied(entries(51, 5, size=0))
+    assert not checkpointer.is_due()
 
 
 def test_nothing_beyond_the_checkpoint_is_dropped() -> None:
