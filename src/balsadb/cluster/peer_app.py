@@ -1,11 +1,11 @@
 """Incoming lanes: a plain ASGI application on the peer port.
 
 Each POST `/lane/<name>` is one lane from one peer; its body never ends while both live. A stream
-without the cluster's secret, of another cluster, or from a node that was removed is refused
-with a 4xx that names the field, before a byte of it is read. A frame that cannot be read is dropped
-and the stream goes on: a newer node may say what this one does not know; the answer at the stream's
-end tells of it. POST `/join` is the question of a node that has no cluster yet
-(`balsadb.cluster.joining`); it needs the secret only. Runs on the shell's event loop.
+without the cluster's secret, of another cluster, in another protocol, or from a node that was
+removed is refused with a 4xx that names the field, before a byte of it is read. A frame that cannot
+be read is dropped and the stream goes on: a newer node may say what this one does not know; the
+answer at the stream's end tells of it. POST `/join` is the question of a node that has no cluster
+yet (`balsadb.cluster.joining`); it needs the secret only. Runs on the shell's event loop.
 """
 
 import hmac
@@ -24,7 +24,9 @@ from balsadb.cluster.wire import (
     HEADER_CLUSTER,
     HEADER_NODE,
     HEADER_PROCESS,
+    HEADER_PROTOCOL,
     HEADER_SECRET,
+    PROTOCOL,
     FrameReader,
 )
 from balsadb.errors import InvalidInput, LimitExceeded, MalformedBody
@@ -155,6 +157,10 @@ class PeerApp:
             return Refusal(
                 403, HEADER_CLUSTER, "must be this cluster's id: another cluster sent it"
             )
+        spoken = headers.get(HEADER_PROTOCOL, b"1").decode("latin-1")
+        if spoken != str(PROTOCOL):
+            rule = f"must be {PROTOCOL}, not {spoken[:20]!r}: install versions that speak alike"
+            return Refusal(400, HEADER_PROTOCOL, rule)
         node = headers.get(HEADER_NODE, b"")
         is_number = node.isdigit() and len(node) <= _NODE_DIGITS_MAX
         rule = self._refuses(NodeId(int(node))) if is_number else "must be a node's number"

@@ -21,8 +21,10 @@ from balsadb.cluster.wire import (
     HEADER_CLUSTER,
     HEADER_NODE,
     HEADER_PROCESS,
+    HEADER_PROTOCOL,
     HEADER_SECRET,
     LANES,
+    PROTOCOL,
     frame,
 )
 from balsadb.types import ClusterId, NodeId
@@ -182,6 +184,7 @@ class Transport:
             HEADER_CLUSTER: str(cluster),
             HEADER_NODE: str(node),
             HEADER_PROCESS: secrets.token_hex(8),
+            HEADER_PROTOCOL: str(PROTOCOL),
             HEADER_SECRET: secret,
             HEADER_ADDRESS: address,
             "content-type": "application/octet-stream",

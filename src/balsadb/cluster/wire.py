@@ -24,6 +24,11 @@ FRAME_BYTES_MAX = {
 
 LANES = tuple(FRAME_BYTES_MAX)
 
+PROTOCOL = 1
+"""What lanes carry and mean. A version that only says more (fields at the end of what there is,
+frames of new kinds) keeps the number; one that old nodes would misread raises it."""
+
+HEADER_PROTOCOL = "balsa-protocol"
 HEADER_SECRET = "balsa-secret"
 HEADER_CLUSTER = "balsa-cluster"
 HEADER_NODE = "balsa-node"

@@ -30,8 +30,10 @@ from balsadb.cluster.wire import (
     FRAME_BYTES_MAX,
     HEADER_CLUSTER,
     HEADER_NODE,
+    HEADER_PROTOCOL,
     HEADER_SECRET,
     LANES,
+    PROTOCOL,
     frame,
 )
 from balsadb.raft import AppendRequest, Heartbeat, Message, VoteRequest
@@ -45,6 +47,7 @@ CLUSTER = ClusterId(7)
 ONE, TWO, GONE = NodeId(1), NodeId(2), NodeId(4)
 SECRET = "secret" * 4
 HEADERS = {HEADER_SECRET: SECRET, HEADER_CLUSTER: "7", HEADER_NODE: "2"}
+"""A node of the first version names no protocol, which is the first one."""
 
 
 class Node(NamedTuple):
@@ -165,6 +168,7 @@ VOTE = VoteRequest(LogIndex(0), Term(0), pre_vote=True)
 def test_what_is_sent_here_would_be_taken(node: Node) -> None:
     for lane in LANES:
         assert node.post(b"", lane) == (200, "", "")
+        assert node.post(b"", lane, balsa_protocol=str(PROTOCOL)) == (200, "", "")
 
 
 @pytest.mark.parametrize(
@@ -175,6 +179,13 @@ def test_what_is_sent_here_would_be_taken(node: Node) -> None:
         ({"balsa_secret": SECRET + "x"}, 401, HEADER_SECRET, "the cluster's secret"),
         ({"balsa_cluster": "8"}, 403, HEADER_CLUSTER, "another cluster sent it"),
         ({"balsa_cluster": "07"}, 403, HEADER_CLUSTER, "another cluster sent it"),
+        (
+            {"balsa_protocol": "2"},
+            400,
+            HEADER_PROTOCOL,
+            "must be 1, not '2': install versions that",
+        ),
+        ({"balsa_protocol": ""}, 400, HEADER_PROTOCOL, "must be 1, not ''"),
         ({"balsa_node": "4"}, 403, HEADER_NODE, "node that was removed from this cluster"),
         ({"balsa_node": "1"}, 403, HEADER_NODE, "this node's own"),
         ({"balsa_node": "two"}, 403, HEADER_NODE, "a node's number"),
