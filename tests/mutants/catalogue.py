@@ -57,6 +57,8 @@ MUTANTS: Final = (
         CORE,
         "_SPEAK_OF_THE_DISK = (AppendResponse, VoteRequest, VoteResponse)",
         "_SPEAK_OF_THE_DISK = (AppendResponse,)",
+        seeds_max=3000,
+        suite="elections",
     ),
     Mutant(
         "the own vote counts before it is durable",
@@ -64,6 +66,7 @@ MUTANTS: Final = (
         "if target == self.node:\n            self.self_messages.append(message)",
         "if target == self.node:\n            self.self_messages.append(message)\n"
         "            self.writes.durable_term = max(self.writes.durable_term, self.term)",
+        suite="elections",
     ),
     Mutant(
         "a term is raised and the old vote kept",
@@ -77,7 +80,8 @@ MUTANTS: Final = (
         LEADER,
         "if index > core.log.commit and core.log.term(index) == core.term:",
         "if index > core.log.commit:",
-        seeds_max=400,
+        seeds_max=3000,
+        suite="elections",
     ),
     Mutant(
         "a quorum of half",

@@ -9,13 +9,15 @@ and it is back before the next election is over.
 
 from functools import partial
 
-from balsadb.raft import Raft
+from balsadb.raft import Message, VoteResponse
 from tests.raft.simulation import Simulation, run_simulation
 from tests.seeds import Run
 
 
 class Elections(Simulation):
     """Times as in `Simulation`. The second phase, without faults, is the same."""
+
+    safety_time = 1800
 
     def _draw_knobs(self) -> None:
         super()._draw_knobs()
@@ -32,9 +34,30 @@ class Elections(Simulation):
         self._options |= {
             "message_bytes_max": 64,
             "inflight_max": 1,
-            "pre_vote": draw.random() < 0.3,
+            "pre_vote": draw.random() < 0.1,
             "check_quorum": draw.random() < 0.3,
         }
+
+    def _sent(self, message: Message) -> None:
+        super()._sent(message)
+        body = message.body
+        if self._faulty and isinstance(body, VoteResponse) and not body.rejected:
+            # Some time within the write that the vote is in, or just after it, its node dies; then
+            # it is asked by another in that term.
+            if self.random.random() < 0.2:
+                self._later(self.random.randrange(4), partial(self._crash_up, message.source))
+                self._later(10 + self.random.randrange(20), partial(self._rival, message.term))
+
+    def _crash_up(self, node: int) -> None:
+        if self._faulty and self.network.is_up(node):
+            self._crash_node(node)
+
+    def _rival(self, term: int) -> None:
+        """Somebody who has not seen the term campaigns in it."""
+        behind = [n for n in self.network.up() if self.network[n].status().term == term - 1]
+        if self._faulty and behind:
+            self.faults["rival campaign"] += 1
+            self.network[self.random.choice(behind)].campaign()
 
     def _fault(self) -> None:
         if not self._faulty:
@@ -44,17 +67,13 @@ class Elections(Simulation):
         writing = [node for node in up if network.hosts[node].unpersisted]
         leading = [node for node in up if network.is_leader(node)]
         if draw.random() < self._crash and len(up) > 1:
-            node = draw.choice(draw.choice([writing, leading]) or up)
-            self._crash_node(node)
+            self._crash_node(draw.choice(draw.choice([writing, leading]) or up))
         if draw.random() < self._cutting:
-            self._cut(draw.choice(leading or up))
+            self._cut(draw.choice(leading or up or list(network.hosts)))
         if network.up() and draw.random() < 0.2:
-            self._campaign(network[draw.choice(network.up())])
+            self.faults["campaign"] += 1
+            network[draw.choice(network.up())].campaign()
         self._later(2 + draw.randrange(20), self._fault)
-
-    def _campaign(self, raft: Raft) -> None:
-        self.faults["campaign"] += 1
-        raft.campaign()
 
     def _crash_node(self, node: int) -> None:
         self.crashes += 1

@@ -27,6 +27,8 @@ LATE_TIME = 600
 class Simulation:
     """Times are in units of a tenth of a tick."""
 
+    safety_time = SAFETY_TIME
+
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
         self.seed = seed
@@ -290,7 +292,7 @@ class Simulation:
     def run(self) -> "Simulation":
         """Both phases. Raises AssertionError, naming the seed, if anything is wrong."""
         try:
-            self._run_until(SAFETY_TIME)
+            self._run_until(self.safety_time)
             self._end_of_faults()
             self._check_agreement()
         except Exception as error:
