@@ -49,6 +49,8 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 
 sim: $(STAMP)
+	$(BIN)/python -m tests.raft.run --start $(SIM_START) --seeds $(SIM_SEEDS)
+	$(BIN)/python -m tests.raft.run --elections --start $(SIM_START) --seeds $(SIM_SEEDS)
 	$(BIN)/python -m tests.simulation.run --start $(SIM_START) --seeds $(SIM_SEEDS)
 	$(BIN)/python -m tests.simulation.run --changing --start $(SIM_START) --seeds $(SIM_SEEDS)
 	$(BIN)/python -m tests.simulation.run --full --start $(SIM_START) --seeds $(SIM_SEEDS)

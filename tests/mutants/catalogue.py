@@ -51,6 +51,7 @@ MUTANTS: Final = (
         LOG,
         "return (last_term, last_index) >= (self.last_term, self.last_index)",
         "return (last_index, last_term) >= (self.last_index, self.last_term)",
+        seeds_max=1000,
     ),
     Mutant(
         "votes leave before they are durable",
@@ -106,6 +107,8 @@ MUTANTS: Final = (
         FOLLOWER,
         "log.commit_to(min(request.commit, attested))",
         "log.commit_to(min(request.commit, log.last_index))",
+        seeds_max=1000,
+        suite="elections",
     ),
     Mutant(
         "a heartbeat tells more than the follower has",

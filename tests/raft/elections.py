@@ -41,12 +41,12 @@ class Elections(Simulation):
     def _sent(self, message: Message) -> None:
         super()._sent(message)
         body = message.body
-        if self._faulty and isinstance(body, VoteResponse) and not body.rejected:
+        given = isinstance(body, VoteResponse) and not body.rejected
+        if self._faulty and given and self.random.random() < 0.2:
             # Some time within the write that the vote is in, or just after it, its node dies; then
             # it is asked by another in that term.
-            if self.random.random() < 0.2:
-                self._later(self.random.randrange(4), partial(self._crash_up, message.source))
-                self._later(10 + self.random.randrange(20), partial(self._rival, message.term))
+            self._later(self.random.randrange(4), partial(self._crash_up, message.source))
+            self._later(10 + self.random.randrange(20), partial(self._rival, message.term))
 
     def _crash_up(self, node: int) -> None:
         if self._faulty and self.network.is_up(node):
@@ -75,13 +75,8 @@ class Elections(Simulation):
             network[draw.choice(network.up())].campaign()
         self._later(2 + draw.randrange(20), self._fault)
 
-    def _crash_node(self, node: int) -> None:
-        self.crashes += 1
-        self.faults["crash"] += 1
-        self.network.crash(node)
-        self._persisting.pop(node, None)
-        down = self.random.choice([3, 40, 200])
-        self._later(1 + self.random.randrange(down), partial(self._restart, node))
+    def _time_down(self) -> int:
+        return 1 + self.random.randrange(self.random.choice([3, 40, 200]))
 
 
 def run_seed(seed: int) -> Run:

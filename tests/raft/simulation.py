@@ -281,7 +281,10 @@ class Simulation:
         self.faults["crash"] += 1
         self.network.crash(node)
         self._persisting.pop(node, None)
-        self._later(1 + self.random.randrange(400), partial(self._restart, node))
+        self._later(self._time_down(), partial(self._restart, node))
+
+    def _time_down(self) -> int:
+        return 1 + self.random.randrange(400)
 
     def _restart(self, node: int) -> None:
         if not self.network.is_up(node):

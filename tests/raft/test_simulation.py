@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.raft.elections import Elections
 from tests.raft.simulation import Simulation
 
 SEEDS = 100
@@ -13,6 +14,14 @@ SEEDS_PER_TEST = 20
 def test_seeds(first):
     for seed in range(first, first + SEEDS_PER_TEST):
         Simulation(seed).run()
+
+
+@pytest.mark.sim
+def test_seeds_that_aim_at_elections():
+    runs = [Elections(seed).run() for seed in range(20)]
+    assert sum(len(run.network.invariants.leaders) for run in runs) > 3 * len(runs)
+    assert sum(run.crashes for run in runs) > 20 * len(runs)
+    assert sum(run.faults["rival campaign"] for run in runs) > 5
 
 
 def test_one_seed_is_one_run():
