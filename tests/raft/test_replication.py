@@ -158,6 +158,23 @@ def test_heartbeat_commit_is_the_smaller_of_match_and_commit():
     assert beats == {2: 2, 3: 1}
 
 
+@pytest.mark.parametrize(
+    ("previous", "sent", "told", "committed"),
+    [(1, 0, 3, 1), (1, 1, 4, 2), (2, 0, 4, 2), (3, 0, 2, 2), (3, 1, 9, 4), (1, 3, 3, 3)],
+)
+def test_a_follower_commits_what_the_leader_vouched_for_and_no_more(
+    previous, sent, told, committed
+):
+    """Raft figure 2, AppendEntries 5 (etcd's TestHandleMsgApp): the last *new* entry is the one
+    that the append ends with, not the last of the log: what lies behind it may be another's."""
+    solo = Solo(node=2, hard_state=(1, 0, 0), entries=log_of(1, 1, 1))
+    entries = entries_at(previous + 1, *[1] * sent)
+    append = AppendRequest(LogIndex(previous), Term(1), LogIndex(told), entries)
+    (answer,) = solo.receive(1, append, term=2)
+    assert answer.body == AppendResponse(LogIndex(previous + sent))
+    assert solo.status.commit == committed
+
+
 def test_commit_is_told_at_once_with_an_empty_append():
     solo = Solo()
     solo.lead()
