@@ -142,6 +142,13 @@ def test_directories_of_others_newer_or_rotten(cluster: LocalCluster) -> None:
         assert "join again as a new node with an empty directory" in said
         flip(segment, 600)
 
+        # the log cut to nothing
+        whole = segment.read_bytes()
+        segment.write_bytes(b"")
+        assert "has not even its header" in refused(node)
+        assert segment.read_bytes() == b"", "nothing was changed"
+        segment.write_bytes(whole)
+
         # its log gone, under an identity
         log = node.data / "wal"
         log.rename(node.data / "lost")

@@ -53,6 +53,8 @@ class SimNode:
         self.node = node
         self.disk = SimDisk()
         self.disk_id = 1000 + node
+        self.begun = False
+        """Whether the disk has a log: what the directory's identity tells a real node."""
         self.alive = False
         self.life = 0
         self.paused_until = 0
@@ -91,9 +93,11 @@ class SimNode:
             world.faults["start of a later version"] += self.is_newer
         try:
             header = WalHeader(CLUSTER, NodeId(self.node), DiskId(self.disk_id))
+            voters = range(1, knobs.nodes + 1)
             self.boot = Boot.recover(
-                self.disk, header, range(1, knobs.nodes + 1), self._machine, knobs.wal
+                self.disk, header, voters, self._machine, knobs.wal, begun=self.begun
             )
+            self.begun = True
             options = DriverOptions(
                 node=NodeId(self.node),
                 cluster=CLUSTER,
@@ -105,7 +109,7 @@ class SimNode:
         except (SimulatedCrash, DiskFailed):
             self.crash()
             return
-        except Corruption as error:
+        except (Corruption, EmptiedDisk) as error:
             self._damage_found(error)
             return
         self.runner = JobRunner(self.boot.store, self.boot.applier)
@@ -127,6 +131,7 @@ class SimNode:
     def replace_disk(self) -> None:
         """The operator puts in an empty disk."""
         self.disk.wipe()
+        self.begun = False
         self.disk_id += 1000
         self.wiped = True
         self.world.checker.wiped(self.node)

@@ -73,13 +73,16 @@ class Boot:
         voters: Sequence[NodeId],
         factory: MachineFactory,
         wal_options: WalOptions | None = None,
+        *,
+        begun: bool = False,
     ) -> "Boot":
         """Open the WAL and the checkpoints under `files` and build the state machine.
 
         Entries after the checkpoint are not applied here: Raft delivers them again as they are
-        known to be committed. Raises `Corruption` when synced bytes are missing or damaged.
+        known to be committed. Raises `Corruption` when synced bytes are missing or damaged;
+        `EmptiedDisk` if all of a log that was `begun` is.
         """
-        wal, state = Wal.create_or_open(files, WAL_DIRECTORY, header, wal_options)
+        wal, state = Wal.create_or_open(files, WAL_DIRECTORY, header, wal_options, begun=begun)
         store = CheckpointStore(files, CHECKPOINTS_DIRECTORY)
         newest = store.newest()
         base = SnapshotRef(LogIndex(0), Term(0))

@@ -75,7 +75,9 @@ class Node:
 
         started = time.monotonic()
         header = data_dir.wal_header
-        boot = Boot.recover(files, header, sorted(origin.first), machine, wal_options)
+        # A directory with an identity has a log: the first start began it before.
+        first = sorted(origin.first)
+        boot = Boot.recover(files, header, first, machine, wal_options, begun=True)
         _log.info(
             "recovered to log index %d, %d entries of log after it, in %.0f ms",
             boot.raft_state.applied,

@@ -12,7 +12,7 @@ compacts; `log_bytes` and `segment_count` may be read by others.
 
 import msgspec
 
-from balsadb.errors import DiskFailed
+from balsadb.errors import REJOIN, DiskFailed, EmptiedDisk
 from balsadb.storage.files import SECTOR_BYTES, File, Files
 from balsadb.storage.record import (
     BATCH_BYTES_MAX,
@@ -70,17 +70,30 @@ class Wal:
 
     @classmethod
     def create_or_open(
-        cls, files: Files, directory: str, header: WalHeader, options: WalOptions | None = None
+        cls,
+        files: Files,
+        directory: str,
+        header: WalHeader,
+        options: WalOptions | None = None,
+        *,
+        begun: bool = False,
     ) -> tuple["Wal", WalState]:
         """Open the log in a directory, or begin one; the state it holds.
 
         A torn tail is cut off; all that is returned is durable. Corruption: the log must not be
-        used; NewerFormat; ForeignDataDir if its header is another. About 1 ms a MiB plus 2.5 µs a
-        record.
+        used; NewerFormat; ForeignDataDir if its header is another. `begun`: there is one, as its
+        owner knows, so a log without even a header is an EmptiedDisk. About 1 ms a MiB plus 2.5 µs
+        a record.
         """
         files.mkdir(directory)
         files.sync_dir(directory.rpartition("/")[0])
         found = recover(files, directory, header)
+        if begun and not found.segments:
+            raise EmptiedDisk(
+                f"{directory}: the log of node {header.node} has not even its header, which was "
+                "synced: what this node voted for and acknowledged is gone. Restore the files, or "
+                f"join as a new node: {REJOIN}"
+            )
         wal = cls(files, directory, header, options or WalOptions(), found.state)
         if found.dropped:
             # Its header never became durable, so nothing in it was ever acknowledged.

@@ -4,7 +4,7 @@ import pytest
 
 from balsadb.cluster.boot import CHECKPOINTS_DIRECTORY, WAL_DIRECTORY, Boot, entries_after_base
 from balsadb.cluster.members import Members, encode_member_disk
-from balsadb.errors import Corruption
+from balsadb.errors import Corruption, EmptiedDisk
 from balsadb.raft import Change, MembersChange, encode_change
 from balsadb.storage import SnapshotRef, Wal, WalBatch, WalHeader
 from balsadb.storage.checkpoints import CheckpointStore
@@ -67,6 +67,20 @@ def test_an_empty_directory_is_a_new_member() -> None:
     assert boot.raft_state.members.voters == (1, 2, 3)
     assert (boot.raft_state.applied, boot.newest, boot.raft_state.entries) == (0, None, [])
     assert boot.raft_state.hard_state == hard(0, 0, 0)
+
+
+@pytest.mark.parametrize("left", [0, 100, 511])
+def test_a_log_cut_to_less_than_its_header_is_an_emptied_disk(left: int) -> None:
+    """Of a first start that was cut off the same bytes are left: its owner knows which it is."""
+    disk = disk_with(WalBatch(hard(2, 1, 2), None, [entry(1, 1), entry(2, 2)]))
+    file = disk.open(f"{WAL_DIRECTORY}/0000000000000001.wal")
+    file.truncate(left)
+    file.sync()
+    before = disk.listdir(WAL_DIRECTORY)
+    with pytest.raises(EmptiedDisk, match="not even its header"):
+        Boot.recover(disk, HEADER, VOTERS, Register, begun=True)
+    assert disk.listdir(WAL_DIRECTORY) == before
+    assert recover(disk).raft_state.entries == []
 
 
 def test_the_log_alone_is_delivered_again_from_the_start() -> None:

@@ -7,7 +7,7 @@ follower one append and one heartbeat.
 
 from collections.abc import Sequence
 
-from balsadb.errors import NotLeader, NotReady, Overloaded
+from balsadb.errors import REJOIN, Corruption, NotLeader, NotReady, Overloaded
 from balsadb.raft.changes import MembersChange, changed, encode_change
 from balsadb.raft.core import Core
 from balsadb.raft.log import ENTRY_OVERHEAD_BYTES
@@ -201,9 +201,14 @@ class Leader(Role):
         return None
 
     def _append_response(self, node: NodeId, progress: Progress, response: AppendResponse) -> None:
-        assert response.rejected or response.index <= self.core.log.last_index, (
-            f"node {node} acknowledged {response.index}, past the leader's log"
-        )
+        if not response.rejected and response.index > self.core.log.last_index:
+            # It answers in this term, so it means entries that it knows to be committed.
+            raise Corruption(
+                f"node {node} holds committed entries up to {response.index}, but the log of the "
+                f"leader, node {self.core.node}, ends at {self.core.log.last_index}: a disk among "
+                "those that elected it lost what it had acknowledged. Find the node whose log was "
+                f"cut and rejoin it under a new node id: {REJOIN}"
+            )
         if not self._replicator.on_response(node, response):
             return
         self._advance_commit()
