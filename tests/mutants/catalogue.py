@@ -183,7 +183,7 @@ MUTANTS: Final = (
         "an old snapshot is taken",
         FOLLOWER,
         "if snapshot.index > log.commit:",
-        "if snapshot.index >= log.first_index:",
+        "if True:",
     ),
     Mutant(
         "a snapshot is offered and entries are sent on",

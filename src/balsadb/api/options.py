@@ -27,6 +27,7 @@ U64_MAX = (1 << 64) - 1
 _SESSION = re.compile(r"[0-9a-f]{32}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _REQUEST_ID = re.compile(r"[!-~]{1,128}")
 _STRONG = frozenset({"linearizable", "majority", "quorum", "all"})
+_KNOWN = ("wait", "timeout", "consistency", "ordering")
 _ORDERINGS = frozenset({"weak", "medium", "strong"})
 
 
@@ -61,6 +62,16 @@ def parse_options(query: str, session: str | None, sequence: str | None) -> Opti
     if session is None and sequence is None:
         return _plain_options(query) if query else DEFAULT_OPTIONS
     return msgspec.structs.replace(_plain_options(query), session=parse_session(session, sequence))
+
+
+def require_known(query: str) -> None:
+    """InvalidInput for a parameter that says nothing here. Only where nobody's dialect has others
+    and a misunderstanding is dear: `?force=true` beside a body without it."""
+    for name, _ in parse_qsl(query, keep_blank_values=True):
+        if name not in _KNOWN:
+            raise InvalidInput(
+                name, "is no parameter of the query string here; what a call asks for is its body"
+            )
 
 
 @lru_cache(maxsize=1024)

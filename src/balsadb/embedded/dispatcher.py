@@ -14,7 +14,7 @@ import msgspec
 from balsadb.api.codec import Format, answer_format, decode, encode, request_format
 from balsadb.api.envelope import Answer, Failure, failure
 from balsadb.api.limits import BODY_BYTES_MAX
-from balsadb.api.options import SEQUENCE_HEADER, SESSION_HEADER, parse_options
+from balsadb.api.options import SEQUENCE_HEADER, SESSION_HEADER, parse_options, require_known
 from balsadb.api.routes import Route, match
 from balsadb.api.slices import cut_upsert
 from balsadb.embedded.operations import Call, Operations
@@ -64,6 +64,8 @@ class Dispatcher:
     ) -> Reply:
         """Decode, run the route's operation, encode. Raises the operation's `BalsaError`."""
         started = time.perf_counter()
+        if route.path.startswith("/cluster/") and route.method != "GET":
+            require_known(query)
         options = parse_options(query, headers.get(SESSION_HEADER), headers.get(SEQUENCE_HEADER))
         decoded = decode_body(route, headers, body)
         operation = getattr(self.operations, route.operation, None)

@@ -1,5 +1,8 @@
 """Query string and headers."""
 
+import asyncio
+from typing import Any, cast
+
 import pytest
 
 from balsadb.api.options import (
@@ -11,6 +14,7 @@ from balsadb.api.options import (
     session_headers,
     usable_request_id,
 )
+from balsadb.embedded.dispatcher import Dispatcher
 from balsadb.errors import InvalidInput, LimitExceeded
 
 
@@ -94,3 +98,17 @@ def test_request_ids_are_short_and_printable():
     assert usable_request_id("abc-1") == "abc-1"
     for bad in (None, "", "x" * 129, "a b", "a\nb", "é"):
         assert usable_request_id(bad) is None
+
+
+def test_calls_that_change_members_know_their_parameters():
+    async def ask(target: str) -> tuple[int, bytes]:
+        reply = await Dispatcher(cast("Any", None)).request("POST", target, {}, b"{}")
+        return reply.status, reply.content
+
+    status, body = asyncio.run(ask("/cluster/members/2/remove?timeout=3&force=maybe"))
+    assert status == 400
+    assert b"force: is no parameter of the query string here" in body
+    status, body = asyncio.run(ask("/cluster/members/2/remove?timeout=3"))
+    assert b"parameter" not in body
+    status, body = asyncio.run(ask("/collections/x/points/scroll?force=maybe"))
+    assert b"parameter" not in body, "other dialects' parameters are passed over"
