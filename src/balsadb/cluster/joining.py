@@ -153,6 +153,10 @@ def write(files: Files, welcome: Welcome) -> None:
 # --- the question --------------------------------------------------------------------------------
 
 
+_ASKED_BY = {"id": "--node", "address": "--peer-address"}
+"""Fields of a question to join, and the options that they come from."""
+
+
 def ask(settings: NodeSettings, sleep: Callable[[float], None] = time.sleep) -> Welcome:
     """Ask the members of `join`, in turn and again, until one answers.
 
@@ -213,4 +217,5 @@ def _ask_one(client: httpx2.Client, target: str, request: JoinRequest) -> Welcom
             f"{target} belongs to a cluster with another secret. Give this node the secret of the "
             "cluster that it is to join, or name a member of the right cluster (--join)",
         )
-    raise InvalidInput("--join", f"{target} does not take this node in: {refusal.rule}")
+    option = _ASKED_BY.get(refusal.field, "--join")
+    raise InvalidInput(option, f"{target} does not take this node in: {refusal.rule}")

@@ -14,7 +14,7 @@ import msgspec
 
 from balsadb.cluster.joining import ErrorBody, JoinRequest, Refusal, Welcome
 from balsadb.cluster.rpc import KIND_ADD
-from balsadb.errors import BalsaError, NotLeader, QuorumLost
+from balsadb.errors import BalsaError, InvalidInput, NotLeader, QuorumLost
 
 if TYPE_CHECKING:
     from balsadb.cluster.service import ClusterService
@@ -109,4 +109,5 @@ class Reception:
 
 def _refusal(error: BalsaError) -> Refusal:
     """503 for what passes; the one who asks tries again."""
-    return Refusal(503 if error.retryable else 409, "node", error.message)
+    field = error.field if isinstance(error, InvalidInput) else "node"
+    return Refusal(503 if error.retryable else 409, field, error.message)

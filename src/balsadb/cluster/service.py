@@ -337,8 +337,8 @@ class ClusterService(MemberChanges):
             leader = self.shell.driver.leader
             if left_s <= 0:
                 raise QuorumLost(
-                    f"no leader could be reached within {timeout_s:g} s: the cluster has lost its "
-                    "quorum, or an election is going on; the write was not sent"
+                    f"no leader could be reached within {timeout_s:.3g} s: the cluster has lost "
+                    "its quorum, or an election is going on; the request was not sent on"
                 )
             if leader == self._settings.node:
                 return await self._run_here(request)
