@@ -143,7 +143,10 @@ def verify(
     output: Shown = Output.TABLE,
     as_json: AsJson = False,
 ) -> None:
-    """Compare the digests of every column on every node at one log index; exit 1 if they differ."""
+    """Compare the digests of every column on every node at one log index.
+
+    Ends with 1 if they differ, with 3 if they do not but some node could not be compared.
+    """
     from balsadb.client import Client
 
     with Client(addresses(data, url)) as client:
@@ -157,10 +160,27 @@ def verify(
             for node, taken in nodes.items()
         ]
         print_table(("node", "columns", "error"), rows)
-        verdict = "equal" if found["equal"] else f"DIFFERENT: {', '.join(found['differing'])}"
-        print(f"{verdict} at log index {found['index']}")
-    if not found["equal"]:
+        print("\n".join(_verdict(found)))
+    if found["differing"]:
         raise typer.Exit(1)
+    if not found["equal"]:
+        raise typer.Exit(3)
+
+
+def _verdict(found: dict[str, Any]) -> list[str]:
+    """What a comparison says: first who was left out of it, and why."""
+    nodes: dict[str, dict[str, Any]] = found["nodes"]
+    missing = {node: str(taken["error"]) for node, taken in nodes.items() if "error" in taken}
+    lines = [
+        f"not compared: {why if why.startswith(f'node {node} ') else f'node {node}: {why}'}"
+        for node, why in missing.items()
+    ]
+    verdict = "equal"
+    if missing:
+        verdict = "equal on node " + ", ".join(node for node in nodes if node not in missing)
+    if found["differing"]:
+        verdict = f"DIFFERENT: {', '.join(found['differing'])}"
+    return [*lines, f"{verdict} at log index {found['index']}"]
 
 
 def addresses(data: Path, url: str | None) -> list[str]:

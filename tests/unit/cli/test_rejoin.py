@@ -148,7 +148,8 @@ def test_what_the_cluster_would_refuse_later_is_refused_first(
     tmp_path: Path, changes: dict[str, Any], error: type[Exception], said: str
 ) -> None:
     """When the old id is gone it is too late: it never comes back."""
-    data, cluster, told = node_dir(tmp_path / "node3"), FakeCluster(), []
+    data, cluster = node_dir(tmp_path / "node3"), FakeCluster()
+    told: list[str] = []
     cluster.removed.append(7)
     before = content(data)
     with pytest.raises(error, match=said):
