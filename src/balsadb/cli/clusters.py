@@ -183,11 +183,12 @@ def _verdict(found: dict[str, Any]) -> list[str]:
     return [*lines, f"{verdict} at log index {found['index']}"]
 
 
-def addresses(data: Path, url: str | None) -> list[str]:
-    """The nodes to ask: the one given, or those of a folder's cluster."""
+def addresses(data: Path, url: str | None, about: int | None = None) -> list[str]:
+    """The nodes to ask: the one given, or those of a folder's cluster that answer, and last the one
+    that the question is about."""
     if url is not None:
         return [url]
-    return [node.url for node in LocalCluster.open(data).nodes]
+    return [node.url for node in LocalCluster.open(data).whom_to_ask(about)]
 
 
 def _status_of(address: str, api_key: str) -> dict[str, Any]:

@@ -23,6 +23,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -42,6 +43,8 @@ PATIENCE_S = 1.5
 """Seconds of waiting after which the user is told what takes so long."""
 LOOK_AGAIN_S = 2.0
 """Seconds of waiting between two looks at whether nodes that are not ready are members at all."""
+ANSWER_TIMEOUT_S = 1.0
+"""Seconds within which a node that runs says so; who takes longer is asked only if all do."""
 LOG_LINES_SHOWN = 15
 LOG_BYTES_READ = 1 << 16
 """Of a node's log, from its end: it is read again and again while one waits."""
@@ -145,12 +148,19 @@ class NodeProcess:
 
     def is_ready(self) -> bool:
         """Whether `/readyz` answers 200."""
-        connection = http.client.HTTPConnection(self.host, self.port, timeout=2)
+        return self._status_of("/readyz", 2) == http.HTTPStatus.OK
+
+    def answers(self) -> bool:
+        """Whether the node answers at all, and soon: one that stands still does not."""
+        return self.pid is not None and self._status_of("/livez", ANSWER_TIMEOUT_S) is not None
+
+    def _status_of(self, path: str, timeout_s: float) -> int | None:
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=timeout_s)
         try:
-            connection.request("GET", "/readyz")
-            return connection.getresponse().status == http.HTTPStatus.OK
+            connection.request("GET", path)
+            return connection.getresponse().status
         except (OSError, http.client.HTTPException):
-            return False
+            return None
         finally:
             connection.close()
 
@@ -259,6 +269,17 @@ class LocalCluster:
                 node.start()
                 started.append(node.number)
         return started
+
+    def whom_to_ask(self, about: int | None = None) -> list[NodeProcess]:
+        """The nodes that answer, or all if none does; the one that a question is about comes last.
+
+        It may be the one in trouble: the others know why. One that stands still takes what it is
+        sent and keeps silent until the time is up, when it is too late to ask another.
+        """
+        with ThreadPoolExecutor(len(self.nodes) or 1) as pool:
+            answers = list(pool.map(NodeProcess.answers, self.nodes))
+        found = [node for node, does in zip(self.nodes, answers, strict=True) if does]
+        return sorted(found or self.nodes, key=lambda node: node.number == about)
 
     def wait_ready(
         self,

@@ -1,6 +1,7 @@
 """A local cluster whose members come, move and go, with a small program in a node's place."""
 
 import json
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from typer.testing import CliRunner
 
 from balsadb.cli import following, local_cluster
 from balsadb.cli.app import app
+from balsadb.cli.clusters import addresses
 from balsadb.cli.following import News
 from balsadb.cli.local_cluster import ClusterPlan, LocalCluster
 from balsadb.errors import InvalidInput, NotReady
@@ -31,6 +33,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_header("content-length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+    def do_POST(self):
+        body = json.dumps({"status": {"error": f"node {node} says why", "code": "not_ready"}})
+        self.send_response(503)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body.encode())
+    do_PUT = do_POST
     def log_message(self, *_):
         pass
 http.server.HTTPServer(("127.0.0.1", settings["port"]), Handler).serve_forever()
@@ -163,6 +172,37 @@ def test_only_addresses_of_this_machine_move_its_nodes() -> None:
 def test_nobody_who_runs_tells_nothing(cluster: LocalCluster) -> None:
     assert following.ask(cluster) is None
     assert following.follow(cluster, nothing).plan == cluster.plan
+
+
+def test_nodes_that_do_not_answer_are_not_asked(
+    cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, third = cluster.nodes
+    assert addresses(cluster.folder, None) == [first.url, second.url, third.url]
+    following.bring_up(cluster, 20, nothing)
+    assert addresses(cluster.folder, None) == [first.url, second.url, third.url]
+    assert addresses(cluster.folder, None, about=1) == [second.url, third.url, first.url]
+    second.kill()
+    assert addresses(cluster.folder, None, about=1) == [third.url, first.url]
+    monkeypatch.setattr(local_cluster, "ANSWER_TIMEOUT_S", 0.5)
+    first.send(signal.SIGSTOP)
+    try:
+        assert addresses(cluster.folder, None) == [third.url]
+    finally:
+        first.send(signal.SIGCONT)
+    assert addresses(cluster.folder, "http://b:1", about=1) == ["http://b:1"]
+
+
+@pytest.mark.parametrize(
+    "command", ["promote 2", "transfer 2", "remove 2", "move 2 10.0.0.2:7", "add 2 10.0.0.2:7"]
+)
+def test_the_reason_is_told_not_that_a_dead_node_does_not_answer(
+    cluster: LocalCluster, command: str
+) -> None:
+    following.bring_up(cluster, 20, nothing)
+    cluster.nodes[1].kill()
+    with pytest.raises(NotReady, match=r"node [13] says why"):
+        run(cluster, *command.split())
 
 
 def test_addresses_are_checked_before_anything_else(cluster: LocalCluster) -> None:
