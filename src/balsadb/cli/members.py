@@ -17,7 +17,7 @@ from balsadb.cli.local_cluster import READY_TIMEOUT_S, LocalCluster
 from balsadb.cli.output import AsJson, Output, Shown, show, wants_json
 from balsadb.cli.plan import require_free
 from balsadb.cluster.settings import is_address
-from balsadb.errors import InvalidInput
+from balsadb.errors import AlreadyExists, InvalidInput
 
 COLUMNS = ("id", "address", "role", "leader", "lag", "state", "active")
 
@@ -100,10 +100,23 @@ def move(
         return
     with local_cluster.exclusive(data):
         if int(port) != cluster.plan.ports_of(node)[1]:
-            require_free(node, host, int(port))
+            known = _ask(data, url, api_key, lambda client: client.members(), node)
+            # The member itself may be known there already: what was done is no error.
+            _require_nobody(cluster, [one for one in known if one["id"] != node], address)
+            require_free(node, host, int(port), "another address")
         _ask(data, url, api_key, lambda client: client.move_member(node, address), node)
         following.bring_up(cluster, READY_TIMEOUT_S, say)
     print(f"node {node} runs at {address}")
+
+
+def _require_nobody(cluster: LocalCluster, known: list[dict[str, Any]], address: str) -> None:
+    """AlreadyExists if a node has the address: the ports alone would not say which."""
+    taken = [f"node {one['id']} has it" for one in known if one["address"] == address]
+    client = cluster.plan.client_of(int(address.rpartition(":")[2]))
+    if client is not None:
+        taken.append(f"the clients of node {client} come to it")
+    if taken:
+        raise AlreadyExists(f"the address {address} already exists: {taken[0]}. Choose another one")
 
 
 @clusters.command()
