@@ -97,6 +97,8 @@ def stop(
             stopped = LocalCluster.open(data).stop()
             if reset:
                 local_cluster.reset(data)
+                # At the very end: whoever comes from now on makes a new one.
+                (data / local_cluster.LOCK_NAME).unlink(missing_ok=True)
                 say(f"the cluster in {data} is deleted")
     numbers = ", ".join(str(number) for number in stopped)
     print(f"stopped node {numbers}" if stopped else "no node runs")

@@ -8,6 +8,7 @@ Everything is in one folder:
     node1.pid           its process, while it runs
     node1.log           its output
     node1/              its data directory
+    node1.*-set-aside   what `balsadb node rejoin` kept of it
 
 A process counts as ours only if its command line names our settings file: a number that the
 system gave to another process after a crash is not killed.
@@ -31,6 +32,7 @@ import msgspec
 from balsadb.cli import settings as node_settings
 from balsadb.cli.first_start import MESSAGE, is_compiling
 from balsadb.cli.plan import POLL_S, ClusterPlan, Wish, require_free
+from balsadb.cli.rejoin import set_aside
 from balsadb.cluster.settings import NodeSettings
 from balsadb.errors import BalsaError, InvalidInput, NotReady, StorageError
 
@@ -50,6 +52,7 @@ LOG_BYTES_READ = 1 << 16
 """Of a node's log, from its end: it is read again and again while one waits."""
 
 
+LOCK_NAME = "cluster.lock"
 OWN_SETTINGS = (
     *("node", "data", "host", "port", "peer_host", "peer_port"),
     *("members", "cluster_secret"),
@@ -354,12 +357,14 @@ def exclusive(folder: Path) -> Generator[None, None, None]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / "cluster.lock").open("a")
+        file = (folder / LOCK_NAME).open("a")
     except OSError as error:
         raise _not_a_folder(folder, error) from error
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not _is_in_place(file.fileno(), folder / LOCK_NAME):
+                raise BlockingIOError  # a reset deleted it since: it would lock nobody out
         except BlockingIOError:
             raise NotReady(
                 f"another command is changing this cluster ({folder}); "
@@ -374,7 +379,8 @@ def exclusive(folder: Path) -> Generator[None, None, None]:
 def reset(folder: Path) -> None:
     """Stop the folder's cluster and delete everything that it left there, and nothing else.
 
-    Raises `StorageError` for what cannot be deleted; the plan stays then, for another try.
+    The lock stays, as it is held. Raises `StorageError` for what cannot be deleted; the plan stays
+    then, for another try.
     """
     stored = read_plan(folder.absolute())
     if stored is None:
@@ -382,15 +388,16 @@ def reset(folder: Path) -> None:
     cluster = LocalCluster(folder.absolute(), stored)
     cluster.stop()
     for node in cluster.all_nodes:
-        delete(node)
+        delete(node, set_aside(node.data))
     _plan_file(folder.absolute()).unlink()
 
 
-def delete(node: NodeProcess) -> None:
+def delete(node: NodeProcess, asides: Sequence[Path] = ()) -> None:
     """Delete the data and the files of a node that does not run. StorageError."""
     try:
-        with contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(node.data)
+        for folder in (node.data, *asides):
+            with contextlib.suppress(FileNotFoundError):
+                shutil.rmtree(folder)
         for file in (node.config_file, node.pid_file, node.log_file):
             file.unlink(missing_ok=True)
     except OSError as error:
@@ -430,6 +437,12 @@ def _environment() -> dict[str, str]:
     node must not become the port of all. Other settings (`BALSADB_TICK_MS`) reach every node."""
     own = {node_settings.BY_FIELD[field].variable for field in OWN_SETTINGS}
     return {name: value for name, value in os.environ.items() if name not in own}
+
+
+def _is_in_place(descriptor: int, path: Path) -> bool:
+    with contextlib.suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    return False
 
 
 def _not_a_folder(folder: Path, error: OSError) -> InvalidInput:

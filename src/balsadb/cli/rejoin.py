@@ -7,6 +7,7 @@ taken in at the same address, as a learner. Each step may be repeated: what is d
 """
 
 import os
+import re
 import shlex
 from collections.abc import Callable, Container
 from pathlib import Path
@@ -159,6 +160,12 @@ def move_aside(plan: Plan) -> Path | None:
         lock.release()
     RealFiles(str(data.parent)).sync_dir("")
     return aside
+
+
+def set_aside(data: Path) -> list[Path]:
+    """The directories that were moved aside from that place, under whatever id."""
+    name = re.compile(rf"{re.escape(data.name)}\.node[0-9]+-set-aside(-[0-9]+)?")
+    return [one for one in data.parent.iterdir() if name.fullmatch(one.name) and one.is_dir()]
 
 
 def _check_owner(files: RealFiles, plan: Plan) -> None:
