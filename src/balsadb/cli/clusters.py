@@ -97,6 +97,8 @@ def stop(
             stopped = LocalCluster.open(data).stop()
             if reset:
                 local_cluster.reset(data)
+                # At the very end: whoever comes from now on makes a new one.
+                (data / local_cluster.LOCK_NAME).unlink(missing_ok=True)
                 say(f"the cluster in {data} is deleted")
     numbers = ", ".join(str(number) for number in stopped)
     print(f"stopped node {numbers}" if stopped else "no node runs")
@@ -143,7 +145,10 @@ def verify(
     output: Shown = Output.TABLE,
     as_json: AsJson = False,
 ) -> None:
-    """Compare the digests of every column on every node at one log index; exit 1 if they differ."""
+    """Compare the digests of every column on every node at one log index.
+
+    Ends with 1 if they differ, with 3 if they do not but some node could not be compared.
+    """
     from balsadb.client import Client
 
     with Client(addresses(data, url)) as client:
@@ -157,17 +162,35 @@ def verify(
             for node, taken in nodes.items()
         ]
         print_table(("node", "columns", "error"), rows)
-        verdict = "equal" if found["equal"] else f"DIFFERENT: {', '.join(found['differing'])}"
-        print(f"{verdict} at log index {found['index']}")
-    if not found["equal"]:
+        print("\n".join(_verdict(found)))
+    if found["differing"]:
         raise typer.Exit(1)
+    if not found["equal"]:
+        raise typer.Exit(3)
 
 
-def addresses(data: Path, url: str | None) -> list[str]:
-    """The nodes to ask: the one given, or those of a folder's cluster."""
+def _verdict(found: dict[str, Any]) -> list[str]:
+    """What a comparison says: first who was left out of it, and why."""
+    nodes: dict[str, dict[str, Any]] = found["nodes"]
+    missing = {node: str(taken["error"]) for node, taken in nodes.items() if "error" in taken}
+    lines = [
+        f"not compared: {why if why.startswith(f'node {node} ') else f'node {node}: {why}'}"
+        for node, why in missing.items()
+    ]
+    verdict = "equal"
+    if missing:
+        verdict = "equal on node " + ", ".join(node for node in nodes if node not in missing)
+    if found["differing"]:
+        verdict = f"DIFFERENT: {', '.join(found['differing'])}"
+    return [*lines, f"{verdict} at log index {found['index']}"]
+
+
+def addresses(data: Path, url: str | None, about: int | None = None) -> list[str]:
+    """The nodes to ask: the one given, or those of a folder's cluster that answer, and last the one
+    that the question is about."""
     if url is not None:
         return [url]
-    return [node.url for node in LocalCluster.open(data).nodes]
+    return [node.url for node in LocalCluster.open(data).whom_to_ask(about)]
 
 
 def _status_of(address: str, api_key: str) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from balsadb.cli import local_cluster
 from balsadb.cli.local_cluster import LocalCluster, NodeProcess
 from balsadb.cli.plan import ClusterPlan
 from balsadb.cli.settings import ENVIRONMENT_PREFIX
+from balsadb.errors import InvalidInput
 
 Say = Callable[[str], None]
 
@@ -98,9 +99,13 @@ def bring_up(cluster: LocalCluster, timeout_s: float, say: Say) -> tuple[LocalCl
 def grow(cluster: LocalCluster, number: int, say: Say) -> NodeProcess:
     """Start one node more in the folder, which joins the cluster; returns when it is ready.
 
-    InvalidInput for a number of the folder; NotReady if the cluster does not take it in: the folder
-    forgets it then. Hold the folder's lock.
+    InvalidInput for a number that cannot be, before anything is touched; NotReady if the cluster
+    does not take it in: the folder forgets it then. Hold the folder's lock.
     """
+    cluster.plan.check_new(number)
+    news = ask(cluster)
+    if news is not None:
+        _check_unknown(news, followed(cluster.plan, news).grown(number), number)
     cluster = follow(cluster, say)
     grown = LocalCluster(cluster.folder, cluster.plan.grown(number))
     local_cluster.write_plan(grown.folder, grown.plan)
@@ -116,6 +121,19 @@ def grow(cluster: LocalCluster, number: int, say: Say) -> NodeProcess:
             local_cluster.delete(node)
         raise
     return node
+
+
+def _check_unknown(news: News, grown: ClusterPlan, number: int) -> None:
+    """InvalidInput if a node elsewhere has or had the number: it would start only to be refused."""
+    here = f"{grown.host}:{grown.ports_of(number)[1]}"
+    at = news.addresses.get(number, here)  # taken in before its start, it is known here already
+    if number not in news.removed and at == here:
+        return
+    why = "was removed from this cluster" if number in news.removed else f"is a member, at {at}"
+    free = max({*grown.numbers, *news.addresses, *news.removed}) + 1
+    raise InvalidInput(
+        "number", f"node {number} {why}, and a number is never used again; {free} is free"
+    )
 
 
 class _Changed(Exception):

@@ -8,6 +8,7 @@ Everything is in one folder:
     node1.pid           its process, while it runs
     node1.log           its output
     node1/              its data directory
+    node1.*-set-aside   what `balsadb node rejoin` kept of it
 
 A process counts as ours only if its command line names our settings file: a number that the
 system gave to another process after a crash is not killed.
@@ -23,6 +24,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -30,6 +32,7 @@ import msgspec
 from balsadb.cli import settings as node_settings
 from balsadb.cli.first_start import MESSAGE, is_compiling
 from balsadb.cli.plan import POLL_S, ClusterPlan, Wish, require_free
+from balsadb.cli.rejoin import set_aside
 from balsadb.cluster.settings import NodeSettings
 from balsadb.errors import BalsaError, InvalidInput, NotReady, StorageError
 
@@ -42,11 +45,14 @@ PATIENCE_S = 1.5
 """Seconds of waiting after which the user is told what takes so long."""
 LOOK_AGAIN_S = 2.0
 """Seconds of waiting between two looks at whether nodes that are not ready are members at all."""
+ANSWER_TIMEOUT_S = 1.0
+"""Seconds within which a node that runs says so; who takes longer is asked only if all do."""
 LOG_LINES_SHOWN = 15
 LOG_BYTES_READ = 1 << 16
 """Of a node's log, from its end: it is read again and again while one waits."""
 
 
+LOCK_NAME = "cluster.lock"
 OWN_SETTINGS = (
     *("node", "data", "host", "port", "peer_host", "peer_port"),
     *("members", "cluster_secret"),
@@ -145,12 +151,19 @@ class NodeProcess:
 
     def is_ready(self) -> bool:
         """Whether `/readyz` answers 200."""
-        connection = http.client.HTTPConnection(self.host, self.port, timeout=2)
+        return self._status_of("/readyz", 2) == http.HTTPStatus.OK
+
+    def answers(self) -> bool:
+        """Whether the node answers at all, and soon: one that stands still does not."""
+        return self.pid is not None and self._status_of("/livez", ANSWER_TIMEOUT_S) is not None
+
+    def _status_of(self, path: str, timeout_s: float) -> int | None:
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=timeout_s)
         try:
-            connection.request("GET", "/readyz")
-            return connection.getresponse().status == http.HTTPStatus.OK
+            connection.request("GET", path)
+            return connection.getresponse().status
         except (OSError, http.client.HTTPException):
-            return False
+            return None
         finally:
             connection.close()
 
@@ -260,6 +273,17 @@ class LocalCluster:
                 started.append(node.number)
         return started
 
+    def whom_to_ask(self, about: int | None = None) -> list[NodeProcess]:
+        """The nodes that answer, or all if none does; the one that a question is about comes last.
+
+        It may be the one in trouble: the others know why. One that stands still takes what it is
+        sent and keeps silent until the time is up, when it is too late to ask another.
+        """
+        with ThreadPoolExecutor(len(self.nodes) or 1) as pool:
+            answers = list(pool.map(NodeProcess.answers, self.nodes))
+        found = [node for node, does in zip(self.nodes, answers, strict=True) if does]
+        return sorted(found or self.nodes, key=lambda node: node.number == about)
+
     def wait_ready(
         self,
         timeout_s: float = READY_TIMEOUT_S,
@@ -333,12 +357,14 @@ def exclusive(folder: Path) -> Generator[None, None, None]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / "cluster.lock").open("a")
+        file = (folder / LOCK_NAME).open("a")
     except OSError as error:
         raise _not_a_folder(folder, error) from error
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not _is_in_place(file.fileno(), folder / LOCK_NAME):
+                raise BlockingIOError  # a reset deleted it since: it would lock nobody out
         except BlockingIOError:
             raise NotReady(
                 f"another command is changing this cluster ({folder}); "
@@ -353,7 +379,8 @@ def exclusive(folder: Path) -> Generator[None, None, None]:
 def reset(folder: Path) -> None:
     """Stop the folder's cluster and delete everything that it left there, and nothing else.
 
-    Raises `StorageError` for what cannot be deleted; the plan stays then, for another try.
+    The lock stays, as it is held. Raises `StorageError` for what cannot be deleted; the plan stays
+    then, for another try.
     """
     stored = read_plan(folder.absolute())
     if stored is None:
@@ -361,15 +388,16 @@ def reset(folder: Path) -> None:
     cluster = LocalCluster(folder.absolute(), stored)
     cluster.stop()
     for node in cluster.all_nodes:
-        delete(node)
+        delete(node, set_aside(node.data))
     _plan_file(folder.absolute()).unlink()
 
 
-def delete(node: NodeProcess) -> None:
+def delete(node: NodeProcess, asides: Sequence[Path] = ()) -> None:
     """Delete the data and the files of a node that does not run. StorageError."""
     try:
-        with contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(node.data)
+        for folder in (node.data, *asides):
+            with contextlib.suppress(FileNotFoundError):
+                shutil.rmtree(folder)
         for file in (node.config_file, node.pid_file, node.log_file):
             file.unlink(missing_ok=True)
     except OSError as error:
@@ -409,6 +437,12 @@ def _environment() -> dict[str, str]:
     node must not become the port of all. Other settings (`BALSADB_TICK_MS`) reach every node."""
     own = {node_settings.BY_FIELD[field].variable for field in OWN_SETTINGS}
     return {name: value for name, value in os.environ.items() if name not in own}
+
+
+def _is_in_place(descriptor: int, path: Path) -> bool:
+    with contextlib.suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    return False
 
 
 def _not_a_folder(folder: Path, error: OSError) -> InvalidInput:

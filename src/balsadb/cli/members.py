@@ -17,7 +17,7 @@ from balsadb.cli.local_cluster import READY_TIMEOUT_S, LocalCluster
 from balsadb.cli.output import AsJson, Output, Shown, show, wants_json
 from balsadb.cli.plan import require_free
 from balsadb.cluster.settings import is_address
-from balsadb.errors import InvalidInput
+from balsadb.errors import AlreadyExists, InvalidInput
 
 COLUMNS = ("id", "address", "role", "leader", "lag", "state", "active")
 
@@ -30,10 +30,16 @@ NewAddress = Annotated[
 ]
 
 
-def _ask(data: Path, url: str | None, api_key: str, what: Callable[[Any], Any]) -> Any:
+def _ask(
+    data: Path,
+    url: str | None,
+    api_key: str,
+    what: Callable[[Any], Any],
+    about: int | None = None,
+) -> Any:
     from balsadb.client import Client
 
-    with Client(addresses(data, url)) as client:
+    with Client(addresses(data, url, about)) as client:
         return what(client.with_options(api_key=api_key))
 
 
@@ -66,7 +72,7 @@ def add(
     itself). Without: a new node of the folder's cluster on this machine, which is started.
     """
     if address is not None:
-        _ask(data, url, api_key, lambda client: client.add_member(node, address))
+        _ask(data, url, api_key, lambda client: client.add_member(node, address), node)
         print(f"node {node} at {address} is a member")
         return
     if url is not None:
@@ -89,21 +95,34 @@ def move(
     host, _, port = address.rpartition(":")
     ours = cluster is not None and node in cluster.plan.numbers and host == cluster.plan.host
     if cluster is None or not ours:
-        _ask(data, url, api_key, lambda client: client.move_member(node, address))
+        _ask(data, url, api_key, lambda client: client.move_member(node, address), node)
         print(f"node {node} is looked for at {address}: start it there, with the same data")
         return
     with local_cluster.exclusive(data):
         if int(port) != cluster.plan.ports_of(node)[1]:
-            require_free(node, host, int(port))
-        _ask(data, url, api_key, lambda client: client.move_member(node, address))
+            known = _ask(data, url, api_key, lambda client: client.members(), node)
+            # The member itself may be known there already: what was done is no error.
+            _require_nobody(cluster, [one for one in known if one["id"] != node], address)
+            require_free(node, host, int(port), "another address")
+        _ask(data, url, api_key, lambda client: client.move_member(node, address), node)
         following.bring_up(cluster, READY_TIMEOUT_S, say)
     print(f"node {node} runs at {address}")
+
+
+def _require_nobody(cluster: LocalCluster, known: list[dict[str, Any]], address: str) -> None:
+    """AlreadyExists if a node has the address: the ports alone would not say which."""
+    taken = [f"node {one['id']} has it" for one in known if one["address"] == address]
+    client = cluster.plan.client_of(int(address.rpartition(":")[2]))
+    if client is not None:
+        taken.append(f"the clients of node {client} come to it")
+    if taken:
+        raise AlreadyExists(f"the address {address} already exists: {taken[0]}. Choose another one")
 
 
 @clusters.command()
 def promote(node: Node, *, data: Folder = DATA, url: Url = None, api_key: ApiKey = "") -> None:
     """Give a learner that has caught up a vote."""
-    _ask(data, url, api_key, lambda client: client.promote_member(node))
+    _ask(data, url, api_key, lambda client: client.promote_member(node), node)
     print(f"node {node} votes")
 
 
@@ -118,7 +137,7 @@ def remove(
 ) -> None:
     """Take a member out, for good: its number is never used again. A node of the folder is stopped;
     any other is for you to stop."""
-    _ask(data, url, api_key, lambda client: client.remove_member(node, force=force))
+    _ask(data, url, api_key, lambda client: client.remove_member(node, force=force), node)
     print(f"node {node} is no member any more")
     if url is None:
         with local_cluster.exclusive(data):
@@ -128,5 +147,5 @@ def remove(
 @clusters.command()
 def transfer(node: Node, *, data: Folder = DATA, url: Url = None, api_key: ApiKey = "") -> None:
     """Hand leadership to a voter."""
-    _ask(data, url, api_key, lambda client: client.transfer(node))
+    _ask(data, url, api_key, lambda client: client.transfer(node), node)
     print(f"node {node} leads")

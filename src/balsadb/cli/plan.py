@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from balsadb.cluster.settings import CLIENT_PORT, PEER_PORT, PORT_STEP
+from balsadb.cluster.settings import CLIENT_PORT, NODE_MAX, PEER_PORT, PORT_STEP
 from balsadb.errors import AlreadyExists, InvalidInput
 
 NODES_DEFAULT = 3
@@ -52,17 +52,28 @@ class ClusterPlan(msgspec.Struct, frozen=True):
             port, peer_port = self.ports[number - 1], self.peer_ports[number - 1]
         return port, self.moved.get(number, peer_port)
 
-    def grown(self, number: int) -> "ClusterPlan":
-        """A plan with one node more: on the ports of its number if they are free, else on others.
+    def client_of(self, port: int) -> int | None:
+        """The node whose clients come to that port; None if it is no node's."""
+        there = (one for one in self.numbers if one not in self.gone)
+        return next((one for one in there if self.ports_of(one)[0] == port), None)
 
-        Raises `InvalidInput` if the folder holds or held a node with that number.
-        """
+    def check_new(self, number: int) -> None:
+        """`InvalidInput` if the number is none, or one that the folder holds or held."""
+        if not 1 <= number <= NODE_MAX:
+            raise InvalidInput("number", f"must be 1 to {NODE_MAX}, not {number}")
         if number in self.numbers:
             raise InvalidInput(
                 "number",
                 f"node {number} is or was a node of this folder, and a number is never used again; "
                 f"{max(self.numbers) + 1} is free",
             )
+
+    def grown(self, number: int) -> "ClusterPlan":
+        """A plan with one node more: on the ports of its number if they are free, else on others.
+
+        Raises `InvalidInput` if it can have none with that number.
+        """
+        self.check_new(number)
         steps = PORT_STEP * (number - 1)
         ports = self.ports[0] + steps, self.peer_ports[0] + steps
         ours = {port for one in self.numbers for port in self.ports_of(one)}
@@ -181,7 +192,9 @@ class Wish(NamedTuple):
                 )
 
 
-def require_free(number: int, host: str, port: int) -> None:
+def require_free(
+    number: int, host: str, port: int, other: str = "another --port / --peer-port"
+) -> None:
     """Return when node `number` can have the port; `AlreadyExists` if another program keeps it.
 
     The threads of a process that was killed give up its sockets a moment after it is gone.
@@ -191,7 +204,7 @@ def require_free(number: int, host: str, port: int) -> None:
         if time.monotonic() > deadline:
             raise AlreadyExists(
                 f"node {number} cannot start: a listener on {host}:{port} "
-                "already exists; stop it or choose another --port / --peer-port"
+                f"already exists; stop it or choose {other}"
             )
         time.sleep(POLL_S)
 

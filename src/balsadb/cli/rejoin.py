@@ -7,8 +7,9 @@ taken in at the same address, as a learner. Each step may be repeated: what is d
 """
 
 import os
+import re
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from pathlib import Path
 from typing import Annotated, Any, Protocol
 
@@ -17,7 +18,7 @@ import typer
 
 from balsadb.cli import settings as node_settings
 from balsadb.cluster import joining
-from balsadb.cluster.settings import NODE_MAX, NodeSettings
+from balsadb.cluster.settings import NODE_MAX, NodeSettings, is_address
 from balsadb.errors import AlreadyExists, BalsaError, Corruption, InvalidInput, StorageError
 from balsadb.storage import RealFiles, read_identity
 from balsadb.storage.datadir import LOCK_NAME
@@ -32,6 +33,10 @@ class Cluster(Protocol):
 
     def members(self) -> list[dict[str, Any]]:
         """Who belongs to the cluster."""
+        ...
+
+    def cluster(self) -> dict[str, Any]:
+        """What the asked node knows; of it, who was removed."""
         ...
 
     def add_member(self, node: int, address: str) -> object:
@@ -60,6 +65,27 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
             raise InvalidInput(
                 "--new-id", f"must be a number that no node ever had; {self.old} is the old one"
             )
+        if not is_address(self.address):
+            raise InvalidInput("--address", f"must be host:port, not {self.address[:300]!r}")
+
+    def check_among(self, members: dict[int, str], removed: Container[int]) -> None:
+        """AlreadyExists or InvalidInput for what the cluster would refuse after the old id is gone:
+        then it is too late for another choice."""
+        advice = "choose a number that no node of this cluster ever had"
+        taken = members.get(self.new)
+        # At our own address it is what an earlier call took in, but only after the old one went.
+        if taken is not None and (taken != self.address or self.old in members):
+            raise AlreadyExists(f"node {self.new} is a member already, at {taken}: {advice}")
+        if self.new in removed:
+            raise InvalidInput(
+                "--new-id", f"node {self.new} was removed from this cluster for good: {advice}"
+            )
+        for node, other in members.items():
+            if other == self.address and node not in (self.old, self.new):
+                raise AlreadyExists(
+                    f"the address {self.address} already exists: node {node} has it. Give the "
+                    "peer address that this node listens on (--address)"
+                )
 
 
 def plan_of(settings: NodeSettings, new: int, address: str | None, *, force: bool = False) -> Plan:
@@ -90,12 +116,7 @@ def carry_out(plan: Plan, cluster: Cluster, say: Callable[[str], None]) -> list[
     the old id go, the directory is put back.
     """
     members = {int(one["id"]): str(one["address"]) for one in cluster.members()}
-    taken = members.get(plan.new)
-    if taken not in (None, plan.address):
-        raise AlreadyExists(
-            f"node {plan.new} is a member already, at {taken}: choose a number that no node of "
-            "this cluster ever had"
-        )
+    plan.check_among(members, cluster.cluster()["balsadb"]["removed"])
     aside = move_aside(plan)
     if aside is None:
         say(f"{plan.data} holds nothing that could be kept")
@@ -111,7 +132,7 @@ def carry_out(plan: Plan, cluster: Cluster, say: Callable[[str], None]) -> list[
                 say(f"node {plan.old} stays a member, and its directory is back in its place")
             raise
     say(f"node {plan.old} is no member any more")
-    if taken is None:
+    if plan.new not in members:
         cluster.add_member(plan.new, plan.address)
     say(f"node {plan.new} at {plan.address} is a learner")
     return [members[node] for node in sorted(members) if node not in (plan.old, plan.new)]
@@ -139,6 +160,12 @@ def move_aside(plan: Plan) -> Path | None:
         lock.release()
     RealFiles(str(data.parent)).sync_dir("")
     return aside
+
+
+def set_aside(data: Path) -> list[Path]:
+    """The directories that were moved aside from that place, under whatever id."""
+    name = re.compile(rf"{re.escape(data.name)}\.node[0-9]+-set-aside(-[0-9]+)?")
+    return [one for one in data.parent.iterdir() if name.fullmatch(one.name) and one.is_dir()]
 
 
 def _check_owner(files: RealFiles, plan: Plan) -> None:

@@ -413,7 +413,8 @@ def cluster() -> Call[Json]:
 
 def verify() -> Call[Json]:
     """Digests of every column on every node at one log `index`; `equal` says whether they are the
-    same, `differing` names the columns that are not."""
+    same on all, `differing` names the columns that are not, `not_compared` the nodes that gave none
+    (for the reason under `nodes`)."""
     return _call("cluster_verify", [], _same)
 
 

@@ -114,7 +114,8 @@ class ObservedDatabase:
 
 def compare(index: LogIndex, nodes: dict[int, Digests | str]) -> dict[str, object]:
     """The report of `GET /cluster/verify`: `nodes` maps each member to its digests, or to the
-    reason why it gave none."""
+    reason why it gave none: then it is `not_compared`, and `equal`, which is said of all members,
+    is false although perhaps nothing is `differing`."""
     taken = {node: found for node, found in nodes.items() if not isinstance(found, str)}
     names = sorted({name for digests in taken.values() for name in digests})
     differing = [
@@ -125,6 +126,7 @@ def compare(index: LogIndex, nodes: dict[int, Digests | str]) -> dict[str, objec
         "equal": not differing and len(taken) == len(nodes),
         "columns": len(names),
         "differing": differing,
+        "not_compared": [node for node, found in sorted(nodes.items()) if isinstance(found, str)],
         "nodes": {
             str(node): {"error": found}
             if isinstance(found, str)

@@ -1,17 +1,19 @@
 """Starting, counting and ending node processes, with a small program in a node's place."""
 
+import fcntl
 import signal
 import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import pytest
 from typer.testing import CliRunner
 
 from balsadb.cli import local_cluster
 from balsadb.cli.app import app
-from balsadb.cli.local_cluster import ClusterPlan, LocalCluster
+from balsadb.cli.local_cluster import ClusterPlan, LocalCluster, exclusive
 from balsadb.errors import AlreadyExists, InvalidInput, NotReady, StorageError
 
 PROGRAM = """
@@ -99,6 +101,37 @@ def test_reset_deletes_only_what_the_cluster_made(cluster: LocalCluster) -> None
     assert [path.name for path in cluster.folder.iterdir()] == ["notes.txt"]
     assert pids(cluster) == [None] * 3 != running
     local_cluster.reset(cluster.folder)
+
+
+def test_a_deleted_cluster_leaves_neither_lock_nor_what_was_set_aside(
+    cluster: LocalCluster,
+) -> None:
+    for name in ("node1", "node1.node1-set-aside", "node1.node12-set-aside-2"):
+        (cluster.folder / name / "checkpoints").mkdir(parents=True)
+    mine = {"node1.mine-set-aside", "node7.node7-set-aside", "node1.node1-set-aside-copy"}
+    for name in mine:
+        (cluster.folder / name).mkdir()
+    data = ["--data", str(cluster.folder)]
+    done = CliRunner().invoke(app, ["cluster", "stop", "--reset", *data])
+    assert done.exit_code == 0, done.output
+    assert {path.name for path in cluster.folder.iterdir()} == mine
+
+
+def test_a_lock_that_was_deleted_meanwhile_does_not_count(
+    cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def late(file: IO[str], operation: int) -> None:
+        """Another command resets between the opening and the locking."""
+        (cluster.folder / "cluster.lock").unlink()
+        flock(file, operation)
+
+    flock = fcntl.flock
+    with monkeypatch.context() as patch:
+        patch.setattr(fcntl, "flock", late)
+        with pytest.raises(NotReady, match="another command"), exclusive(cluster.folder):
+            pytest.fail("nobody else would see the lock")
+    with exclusive(cluster.folder):
+        pass
 
 
 def test_what_cannot_be_deleted_is_told(

@@ -26,11 +26,15 @@ class FakeCluster:
 
     def __init__(self, members: dict[int, str] | None = None) -> None:
         self.now = dict(MEMBERS if members is None else members)
+        self.removed: list[int] = []
         self.asked: list[str] = []
         self.fails: dict[str, Exception] = {}
 
     def members(self) -> list[dict[str, Any]]:
         return [{"id": node, "address": address} for node, address in self.now.items()]
+
+    def cluster(self) -> dict[str, Any]:
+        return {"balsadb": {"removed": self.removed}}
 
     def add_member(self, node: int, address: str) -> None:
         self._ask("add")
@@ -41,6 +45,7 @@ class FakeCluster:
     def remove_member(self, node: int, *, force: bool = False) -> None:
         self._ask(f"remove{' by force' if force else ''}")
         del self.now[node]
+        self.removed.append(node)
 
     def _ask(self, what: str) -> None:
         self.asked.append(what)
@@ -129,6 +134,38 @@ def test_a_number_in_use_is_refused_first(tmp_path: Path) -> None:
         with pytest.raises(AlreadyExists, match=f"node {new} is a member already"):
             carry_out(plan(data, new=new), cluster, lambda _: None)
     assert (cluster.asked, names(tmp_path)) == ([], ["node3"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "said"),
+    [
+        ({"address": "b:1"}, AlreadyExists, "b:1 already exists: node 2 has it"),
+        ({"new": 7}, InvalidInput, "--new-id: node 7 was removed from this cluster for good"),
+        ({"new": 1, "address": "a:1"}, AlreadyExists, "node 1 is a member already, at a:1"),
+    ],
+)
+def test_what_the_cluster_would_refuse_later_is_refused_first(
+    tmp_path: Path, changes: dict[str, Any], error: type[Exception], said: str
+) -> None:
+    """When the old id is gone it is too late: it never comes back."""
+    data, cluster = node_dir(tmp_path / "node3"), FakeCluster()
+    told: list[str] = []
+    cluster.removed.append(7)
+    before = content(data)
+    with pytest.raises(error, match=said):
+        carry_out(plan(data, **changes), cluster, told.append)
+    assert (cluster.asked, cluster.now, told) == ([], MEMBERS, [])
+    assert names(tmp_path) == ["node3"]
+    assert content(data) == before
+
+
+@pytest.mark.parametrize("address", ["bogus", "c:", ":1", "c:99999", "http://c:1"])
+def test_what_is_no_address_is_refused_before_anybody_is_asked(
+    tmp_path: Path, address: str
+) -> None:
+    settings = NodeSettings(node=3, members=MEMBERS, data=str(tmp_path))
+    with pytest.raises(InvalidInput, match="--address: must be host:port, not"):
+        plan_of(settings, 4, address)
 
 
 def test_a_directory_in_use_or_of_others_stays_where_it_is(tmp_path: Path) -> None:

@@ -4,10 +4,10 @@ from concurrent.futures import Future
 
 import pytest
 
-from balsadb.cluster.replicas import MARKERS_KEPT, Digests, ReplicaDigests
+from balsadb.cluster.replicas import MARKERS_KEPT, Digests, ReplicaDigests, compare
 from balsadb.columns import ColumnSet
 from balsadb.errors import NotReady
-from balsadb.types import LogIndex
+from balsadb.types import LogIndex, NodeId
 
 
 def test_a_marker_that_is_never_applied_here_leaves_nobody_waiting() -> None:
@@ -30,3 +30,14 @@ def test_a_waiter_that_gives_up_spoils_nothing_for_the_others() -> None:
     assert digests.at(LogIndex(5)).result(10.0) == {}
     digests.stop()
     assert failures == []
+
+
+def test_who_gave_no_digests_is_not_compared_and_does_not_differ() -> None:
+    one, other = {"ids": "aa", "links": "bb"}, {"ids": "aa", "links": "cc"}
+    index = LogIndex(9)
+    nobody = compare(index, {NodeId(1): one, NodeId(2): one})
+    assert (nobody["equal"], nobody["differing"], nobody["not_compared"]) == (True, [], [])
+    down = compare(index, {NodeId(3): "not reached", NodeId(1): one, NodeId(2): one})
+    assert (down["equal"], down["differing"], down["not_compared"]) == (False, [], [3])
+    both = compare(index, {NodeId(1): one, NodeId(2): other, NodeId(3): "not reached"})
+    assert (both["equal"], both["differing"], both["not_compared"]) == (False, ["links"], [3])
